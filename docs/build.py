@@ -1,0 +1,183 @@
+"Build the site in docs/_build/html: the lessons with the outputs they were saved with, and a reference from the docments"
+import importlib, inspect, json, re, sys
+from pathlib import Path
+from fastcore.docments import docments, empty
+from readme import split_source
+from sphinx.cmd.build import main as sphinx
+
+here = Path(__file__).resolve().parent
+root, pages, site = here.parent, here/'_build/pages', here/'_build/html'
+package = 'ulmfit_course'
+
+# Lessons
+
+def cell_tags(
+    directives:list, # of a code cell, such as `echo: false`
+) -> list: # tags that myst-nb reads
+    "What myst-nb calls nbdev's directives"
+    names = {'echo: false': 'remove-input', 'output: false': 'remove-output', 'export': 'exported', 'exports': 'exported'}
+    return [names[o] for o in directives if o in names]
+
+def static_outputs(
+    outputs:list, # of a code cell
+) -> list: # those that a page can show
+    "Leave out widgets, which need a kernel"
+    return [o for o in outputs if 'application/vnd.jupyter.widget-view+json' not in o.get('data', {})]
+
+def page_cell(
+    cell:dict, # a cell as the notebook has it
+) -> dict | None: # the cell as the site shows it
+    "Directives become tags; hidden and empty cells go"
+    if cell['cell_type'] != 'code': return cell
+    directives, source = split_source(''.join(cell['source']))
+    if not source or 'hide' in directives: return None
+    metadata = {**cell['metadata'], 'tags': [*cell['metadata'].get('tags', []), *cell_tags(directives)]}
+    return {**cell, 'metadata': metadata, 'source': source, 'outputs': static_outputs(cell['outputs'])}
+
+def lesson(
+    path:Path, # a notebook
+) -> str: # the notebook as JSON, ready for myst-nb
+    "The lesson as a page, with a link to its module's reference"
+    nb = json.loads(path.read_text('utf8'))
+    cells = [o for o in map(page_cell, nb['cells']) if o]
+    if path.name == 'index.ipynb': cells.append(markdown(contents()))
+    elif (module := exported_module(nb)): cells.append(markdown(f'Reference: [{package}.{module}](api/{module}.md)'))
+    return json.dumps({**nb, 'cells': cells, 'metadata': {**nb['metadata'], 'language_info': dict(name='python', pygments_lexer='ipython3')}})
+
+def markdown(
+    source:str, # Markdown
+) -> dict: # a notebook cell
+    return dict(cell_type='markdown', id='added', metadata={}, source=source)
+
+def exported_module(
+    nb:dict, # a notebook
+) -> str | None: # the module it makes, if it makes one
+    "The name after `default_exp`"
+    return next((m[1] for c in nb['cells'] if (m := re.search(r'^#\| *default_exp (\w+)', ''.join(c['source']), re.M))), None)
+
+def notebooks() -> list: # paths, in order
+    "Every notebook of the course"
+    return sorted(p for p in (root/'nbs').rglob('*.ipynb') if '.ipynb_checkpoints' not in p.parts)
+
+def contents() -> str: # hidden tables of contents, which fill the side bar
+    "Lessons, tutorials and reference, as Sphinx wants them"
+    names = [p.relative_to(root/'nbs').with_suffix('').as_posix() for p in notebooks()]
+    parts = {'Lessons': [o for o in names if re.match(r'\d', o)], 'Tutorials': [o for o in names if o.startswith('tutorials/')],
+             'Reference': [f'api/{m}' for m in modules()]}
+    return '\n\n'.join(f'```{{toctree}}\n:hidden:\n:caption: {k}\n\n' + '\n'.join(v) + '\n```' for k,v in parts.items() if v)
+
+# Reference
+
+def modules() -> dict: # name -> path of its lesson
+    "The modules, in the order of the lessons"
+    found = {p: exported_module(json.loads(p.read_text('utf8'))) for p in notebooks()}
+    return {m: p for p,m in found.items() if m}
+
+def names(
+    module:str, # such as `core`
+) -> list: # dotted names within the module, methods and patches among them
+    "What nbdev exported there, without what is private"
+    syms = importlib.import_module(f'{package}._modidx').d['syms'].get(f'{package}.{module}', {})
+    short = [o.removeprefix(f'{package}.{module}.') for o in syms]
+    own = [o for o in short if not any(part.startswith('_') for part in o.split('.'))]
+    order = {o: i for i,o in enumerate(importlib.import_module(f'{package}.{module}').__all__)}
+    return sorted(own, key=lambda o: order.get(o.split('.')[0], len(order)))
+
+def cell(
+    value, # anything
+) -> str: # one cell of a Markdown table
+    "Text that does not break the table"
+    return str(value).replace('|', '\\|').replace('\n', ' ')
+
+def type_name(
+    anno, # an annotation
+) -> str:
+    "The annotation as it was written"
+    if anno is empty or anno is None: return ''
+    return f'`{anno.__name__ if isinstance(anno, type) else str(anno).replace("typing.", "")}`'
+
+def default(
+    value, # of a parameter
+) -> str:
+    "The default as it was written, a function by its name"
+    return '' if value is empty else f'`{getattr(value, "__name__", None) or repr(value)}`'
+
+def table(
+    params:dict, # as `docments(..., full=True)` gives them
+) -> str: # a Markdown table
+    "One row a parameter, the comment behind it last"
+    rows = [(f'`{k}`' if k != 'return' else '**returns**', type_name(v['anno']), default(v['default']), v['docment'] or '') for k,v in params.items() if k != 'self']
+    rows = [o for o in rows if o[0] != '**returns**' or o[1] or o[3]]
+    if not rows: return ''
+    head = ['', 'type', 'default', '']
+    keep = [i for i in range(4) if i == 0 or any(o[i] for o in rows)]
+    return '\n'.join('| ' + ' | '.join(cell(o[i]) for i in keep) + ' |' for o in [head, ['---']*4, *rows])
+
+def signature(
+    params:dict, # as `docments(..., full=True)` gives them
+) -> str: # such as `(words, counts=None)`
+    "The names, and defaults that are short"
+    stars = {inspect.Parameter.VAR_POSITIONAL: '*', inspect.Parameter.VAR_KEYWORD: '**'}
+    def one(k, v):
+        short = v['default'] if isinstance(v['default'], (int, float, str, bool, type(None))) else '...'
+        return stars.get(v.get('kind'), '') + k + ('' if v['default'] is empty else f'={short!r}' if short != '...' else '=...')
+    return '(' + ', '.join(one(k, v) for k,v in params.items() if k not in ('self', 'return')) + ')'
+
+def entry(
+    module:str, # such as `core`
+    name:str, # dotted name within it
+) -> str: # a Sphinx entry, or nothing where the name cannot be found
+    "One function, class or method: signature, docstring, table of parameters"
+    obj = importlib.import_module(f'{package}.{module}')
+    for part in name.split('.'): obj = inspect.getattr_static(obj, part, None) if inspect.isclass(obj) else getattr(obj, part, None)
+    obj = getattr(obj, '__func__', obj)
+    if obj is None: return ''
+    if isinstance(obj, property): return directive('attribute', name, inspect.getdoc(obj) or '')
+    params = docments(obj, full=True)
+    doc = (obj.__doc__ or '').strip() if not inspect.isclass(obj) or '__doc__' in vars(obj) else ''
+    if doc.startswith(f'{name}('): doc = '' # what `dataclass` writes
+    kind = 'class' if inspect.isclass(obj) else 'method' if '.' in name else 'function'
+    return directive(kind, f'{name}{signature(params)}', '\n\n'.join(o for o in (inspect.cleandoc(doc), table(params)) if o))
+
+def directive(
+    kind:str, # `function`, `class`, `method` or `attribute`
+    title:str, # name and signature
+    body:str, # Markdown
+) -> str:
+    "An entry of Sphinx's Python domain, so that search and the index know it"
+    return f'`````{{py:{kind}}} {title}\n\n{body}\n`````'
+
+def reference(
+    module:str, # such as `core`
+    path:Path, # its lesson
+) -> str: # Markdown
+    "The page of one module"
+    doc = inspect.getdoc(importlib.import_module(f'{package}.{module}')) or ''
+    lesson = f'[{path.stem.replace("_", " ")}](../{path.name})'
+    return '\n\n'.join([f'# {package}.{module}', doc.split('\n\nDocs:')[0], f'Lesson: {lesson}', f'```{{py:module}} {package}.{module}\n```', *filter(None, (entry(module, n) for n in names(module)))]) + '\n'
+
+# The site
+
+def write(
+    path:Path, # a page
+    text:str, # what it holds
+):
+    "Touch the file only when something changed, so that Sphinx builds only what did"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists() or path.read_text('utf8') != text: path.write_text(text, encoding='utf8')
+    return path
+
+def build() -> int: # Sphinx's exit code
+    "Prepare the pages, remove those whose source is gone, call Sphinx"
+    written = [write(pages/p.relative_to(root/'nbs'), lesson(p)) for p in notebooks()]
+    written += [write(pages/f'api/{m}.md', reference(m, p)) for m,p in modules().items()]
+    written += [write(pages/p.relative_to(root/'nbs'), p.read_text('utf8')) for p in (root/'nbs/results').glob('*.json')]
+    write(pages.parent/'LICENSE', (root/'LICENSE').read_text('utf8')) # the front door links to it as ../LICENSE
+    for p in pages.rglob('*.*'):
+        if p not in written: p.unlink()
+    return sphinx(['-q', '-b', 'html', '-c', str(here), '-d', str(here/'_build/doctrees'), str(pages), str(site)])
+
+if __name__ == '__main__':
+    code = build()
+    print(f'{site/"index.html"}')
+    sys.exit(code)

@@ -1,0 +1,31 @@
+"Run notebooks from top to bottom and keep what they show: `python docs/outputs.py [NOTEBOOK...]`, all of them if none is named"
+import sys, time
+from pathlib import Path
+import nbformat
+from nbclient import NotebookClient
+
+root = Path(__file__).resolve().parent.parent
+
+def is_widget(
+    out:dict, # one output of a code cell
+) -> bool:
+    "Widgets show nothing without a kernel"
+    return 'application/vnd.jupyter.widget-view+json' in out.get('data', {})
+
+def run(
+    path:Path, # a notebook; it is written when its last cell is done
+):
+    "Run `path` in its own folder, without its old outputs"
+    nb = nbformat.read(path, as_version=4)
+    NotebookClient(nb, timeout=None, kernel_name='python3', record_timing=False, resources=dict(metadata=dict(path=str(path.parent)))).execute()
+    for c in nb.cells:
+        if c.cell_type == 'code': c.outputs = [o for o in c.outputs if not is_widget(o)]
+    nb.metadata = dict(kernelspec=dict(display_name='python3', language='python', name='python3'))
+    nbformat.write(nb, path)
+
+if __name__ == '__main__':
+    named = [Path(o).resolve() for o in sys.argv[1:]]
+    for path in named or sorted(p for p in (root/'nbs').rglob('*.ipynb') if '.ipynb_checkpoints' not in p.parts):
+        began = time.perf_counter()
+        run(path)
+        print(f'{path.name}: {time.perf_counter() - began:.0f} s', flush=True)

@@ -1,0 +1,92 @@
+"Whole runs through the command, as a user types it"
+import json, os, subprocess, sys
+import pandas as pd, pytest
+from ulmfit_course.data import imdb, sample, split
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory): return tmp_path_factory.mktemp('cli')
+
+def run(*words, cwd=None, stdin=''):
+    env = os.environ | dict(ULMFIT_COURSE_PROFILE='tiny', ULMFIT_COURSE_HOME=str(cwd or '.'))
+    r = subprocess.run([sys.executable, '-c', 'import sys; from ulmfit_course.cli import main; sys.exit(main())', *map(str, words)], capture_output=True, text=True, cwd=cwd, input=stdin, env=env)
+    return r.returncode, r.stdout, r.stderr
+
+def test_demo(folder):
+    status, out, err = run('demo', '--out', folder/'demo', '--json', cwd=folder)
+    assert status == 0, err
+    report = json.loads((folder/'demo'/'report.json').read_text())
+    assert report == json.loads(out)
+    assert report['profile'] == 'tiny' and report['seconds_total'] > 0 and report['peak_rss_mb'] < 4096
+    assert set(report['lm']) == {'valid_loss', 'perplexity', 'accuracy'}
+    assert len(report['rows']) == 4
+    for row in report['rows']:
+        assert set(row) == {'name', 'n_labels', 'n_test', 'accuracy', 'f1', 'seconds'}
+        assert abs(row['accuracy']*row['n_test'] - round(row['accuracy']*row['n_test'])) < 0.01*row['n_test']
+    page = (folder/'demo'/'report.html').read_text()
+    assert 'src="http' not in page and page.count('<img alt="') == 2
+
+def test_demo_accuracy_is_what_evaluate_finds(folder):
+    from ulmfit_course.cli import demo_texts
+    from ulmfit_course.core import profile
+    _, _, test, _ = demo_texts(profile('tiny'))
+    test.to_csv(folder/'test.csv', index=False)
+    status, out, err = run('evaluate', folder/'demo'/'bundle', '--data', folder/'test.csv', '--json', cwd=folder)
+    assert status == 0, err
+    found, report = json.loads(out), json.loads((folder/'demo'/'report.json').read_text())
+    assert set(found) == {'accuracy', 'precision', 'recall', 'f1', 'n', 'seconds'}
+    assert found['n'] == len(test)
+    assert abs(found['accuracy'] - report['rows'][-1]['accuracy']) <= 0.02
+
+def test_the_test_reviews_are_not_trained_on():
+    from ulmfit_course.cli import demo_texts
+    from ulmfit_course.core import profile
+    train, valid, test, unlabelled = demo_texts(profile('cpu'))
+    assert not set(test.text) & (set(train.text) | set(valid.text) | set(unlabelled))
+    assert len(train) == 1000 and len(test) >= 2000
+
+def test_stages_from_scratch(folder):
+    texts = list(sample(imdb(), 40).text)
+    (folder/'corpus.jsonl').write_text(''.join(json.dumps(dict(text=t))+'\n' for t in texts))
+    sizes = ['--emb-sz', 16, '--n-hid', 24, '--max-vocab', 800, '--hold-out', 0.2]
+    status, out, err = run('pretrain', '--corpus', 'corpus.jsonl', '--out', 'wiki', '--parts', 2, '--bs', 4, *sizes, '--json', cwd=folder)
+    assert status == 0, err
+    assert json.loads(out)['perplexity'] > 1
+    status, out, err = run('finetune-lm', '--model', 'wiki', '--corpus', 'corpus.jsonl', '--out', 'lm', '--parts', 1, '--bs', 4, '--hold-out', 0.2, '--json', cwd=folder)
+    assert status == 0, err
+    data = split(sample(imdb(), 60), test=0.2)
+    data[data.split != 'test'].to_csv(folder/'train.csv', index=False)
+    status, out, err = run('train', '--model', 'lm', '--data', 'train.csv', '--out', 'bundle', '--epochs', 1, 0, 0, 1, '--valid', 0.2, '--json', cwd=folder)
+    assert status == 0, err
+    status, out, err = run('predict', 'bundle', 'What a film.', 'Never again.', '--json', cwd=folder)
+    assert status == 0, err
+    assert [a['label'] in ('neg', 'pos') for a in json.loads(out)] == [True, True]
+    status, out, err = run('generate', 'lm', '--prompt', 'This film', '--tokens', 5, '--n', 2, '--seed', 1, '--json', cwd=folder)
+    assert status == 0 and len(json.loads(out)) == 2, err
+
+def test_tokenize_reads_standard_input(folder):
+    assert run('tokenize', '-', stdin='A GREAT film!!!', cwd=folder)[1].split() == ['xxbos', 'a', 'xxup', 'great', 'film', 'xxrep', '3', '!']
+
+def test_models_lists_what_ships(folder):
+    models = json.loads(run('models', '--json', cwd=folder)[1])
+    assert {'wiki-small', 'imdb-small'} <= set(models)
+    assert all(models[m]['perplexity'] < 100 for m in ('wiki-small', 'imdb-small'))
+
+@pytest.mark.parametrize('words, says', [
+    (['evaluate', 'nowhere', '--data', 'x.csv'], 'nowhere'),
+    (['train', '--model', 'wiki-small', '--data', 'no.csv', '--out', 'b'], 'no.csv'),
+    (['train', '--model', 'wiki-small', '--data', 'one.csv', '--out', 'b'], 'one class only'),
+    (['train', '--model', 'wiki-small', '--data', 'two.csv', '--text-col', 'review', '--out', 'b'], "no column 'review'"),
+    (['train', '--model', 'no-model', '--data', 'two.csv', '--out', 'b'], 'no-model'),
+    (['generate', 'no-model'], 'no-model'),
+    (['predict', 'nowhere'], 'texts or --file')])
+def test_mistakes_cost_one_line(folder, words, says):
+    pd.DataFrame(dict(text=['a', 'b'], label=['x', 'x'])).to_csv(folder/'one.csv', index=False)
+    pd.DataFrame(dict(text=['a b', 'b c'], label=['x', 'y'])).to_csv(folder/'two.csv', index=False)
+    status, out, err = run(*words, cwd=folder)
+    assert status == 1 and not out
+    assert err.count('\n') == 1 and says in err
+    assert not (folder/'b').exists()
+
+def test_wrong_usage_is_two(folder):
+    assert run('dance', cwd=folder)[0] == 2
+    assert run('train', cwd=folder)[0] == 2

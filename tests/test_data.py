@@ -1,0 +1,91 @@
+"Reading text, its faults, and splits, checked from outside"
+import gzip, json, random, subprocess, sys
+import pandas as pd, pytest
+from ulmfit_course.core import CourseError
+from ulmfit_course.data import imdb, imdb_full, iter_texts, near_identical, read_texts, rotten_tomatoes, sample, split
+
+rows = pd.DataFrame(dict(text=['A fine film.', 'Dull, "very" dull.', 'Gut.\nSehr gut.', 'Ça va, 你好'], label=['pos', 'neg', 'pos', 'neg']))
+
+@pytest.fixture(scope='module')
+def reviews(): return sample(imdb(), 600)
+
+def test_embedded_sets():
+    assert (len(imdb()), len(rotten_tomatoes())) == (25_000, 8_530)
+    assert imdb().label.value_counts().to_dict() == {'neg': 12_500, 'pos': 12_500}
+    good, bad = (imdb()[imdb().text.str.contains(w)].label.value_counts(normalize=True) for w in ('masterpiece', 'waste of time'))
+    assert good['pos'] > 0.6 and bad['neg'] > 0.8
+
+def test_same_rows_from_every_kind_of_file(tmp_path):
+    rows.to_csv(tmp_path/'r.csv', index=False); rows.to_csv(tmp_path/'r.tsv', sep='\t', index=False)
+    rows.to_json(tmp_path/'r.jsonl', orient='records', lines=True, force_ascii=False); rows.to_parquet(tmp_path/'r.parquet')
+    with gzip.open(tmp_path/'r.jsonl.gz', 'wt', encoding='utf8') as f: f.write((tmp_path/'r.jsonl').read_text('utf8'))
+    for i,r in rows.iterrows():
+        (tmp_path/'folder'/r.label).mkdir(parents=True, exist_ok=True)
+        (tmp_path/'folder'/r.label/f'{i}.txt').write_text(r.text, encoding='utf8')
+    for name in ('r.csv', 'r.tsv', 'r.jsonl', 'r.jsonl.gz', 'r.parquet'):
+        assert read_texts(tmp_path/name, label_col='label').equals(read_texts(rows, label_col='label')), name
+    assert sorted(read_texts(tmp_path/'folder', label_col='label').values.tolist()) == sorted(rows.values.tolist())
+    assert list(iter_texts(tmp_path/'r.jsonl.gz')) == list(rows.text)
+
+def test_several_columns_are_marked_as_fastai_does():
+    from fastai.text.core import _join_texts
+    frame = pd.DataFrame(dict(title=['Alien', 'Heat'], body=['In space.', 'In town.']))
+    assert list(read_texts(frame, ['title', 'body']).text) == list(_join_texts(frame, mark_fields=True))
+
+@pytest.mark.parametrize('name, raw, says', [
+    ('gone.csv', None, 'does not exist'), ('empty.csv', b'', 'is empty'), ('header.csv', b'text,label\n', 'no rows'),
+    ('column.csv', b'review,label\na,b\n', "no column 'text': it has 'review', 'label'"), ('hole.csv', b'text,label\na,x\n,y\n', "row 2, column 'text'"),
+    ('blank.csv', b'text,label\na,x\n"  ",y\n', 'row 2'), ('number.csv', b'text,label\n1,x\n2,y\n', 'row 1'), ('nolabel.csv', b'text,label\na b,x\nb c,\n', 'row 2: no label'),
+    ('one.csv', b'text,label\na b,x\nb c,x\n', 'one class only'), ('bytes.csv', b'text,label\na,x\nOl\xe9,y\n', 'line 3: byte 2'),
+    ('bytes.jsonl', b'{"text": "a"}\n\xff\n', 'line 2'), ('json.jsonl', b'{"text": "a"}\n{"text"\n', 'line 2: not JSON'), ('list.jsonl', b'[1]\n', 'line 1'), ('kind.docx', b'x', "'docx'")])
+def test_bad_files_cost_one_line_that_names_the_place(tmp_path, name, raw, says):
+    if raw is not None: (tmp_path/name).write_bytes(raw)
+    with pytest.raises(CourseError) as e: read_texts(tmp_path/name, label_col=None if name.endswith('jsonl') else 'label')
+    assert says in str(e.value) and name in str(e.value) and '\n' not in str(e.value)
+
+def test_folder_faults(tmp_path):
+    with pytest.raises(CourseError, match='holds no .txt'): read_texts(tmp_path)
+    (tmp_path/'pos').mkdir(); (tmp_path/'pos'/'a.txt').write_bytes(b'fine\nOl\xe9')
+    with pytest.raises(CourseError, match=r'a.txt: byte 7 \(line 2\)'): read_texts(tmp_path)
+
+def test_full_imdb_says_what_to_set(tmp_path, monkeypatch):
+    monkeypatch.setenv('ULMFIT_COURSE_IMDB', str(tmp_path))
+    with pytest.raises(CourseError, match='ULMFIT_COURSE_IMDB'): imdb_full()
+
+def test_a_text_of_a_million_words(tmp_path):
+    (tmp_path/'big.jsonl').write_text(json.dumps(dict(text='word '*1_000_000)) + '\n')
+    assert len(read_texts(tmp_path/'big.jsonl').text[0]) == 5_000_000
+
+def test_split_is_stratified_and_does_not_depend_on_order(reviews):
+    parts = split(reviews)
+    table = pd.crosstab(parts.split, parts.label)
+    assert (table['neg'] - table['pos']).abs().max() <= 3
+    assert 50 <= table.loc['test'].sum() <= 70 and 50 <= table.loc['valid'].sum() <= 70
+    again = split(reviews.sample(frac=1, random_state=3))
+    assert again.split.sort_index().equals(parts.split.sort_index())
+
+def test_split_is_the_same_in_another_process(reviews):
+    code = "from ulmfit_course.data import *; print(''.join(s[1] for s in split(sample(imdb(), 600)).split))"
+    other = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout.strip()
+    assert other == ''.join(s[1] for s in split(reviews).split)
+
+def test_disguised_copies_never_straddle(reviews):
+    rng = random.Random(0)
+    def disguised(t):
+        words = t.split()
+        words[rng.randrange(len(words))] = 'CHANGED'
+        return ' '.join(w.upper() if rng.random() < 0.1 else w for w in words) + ' !'
+    long = reviews[reviews.text.str.split().str.len() > 60]
+    both = pd.concat([long, long.assign(text=[disguised(t) for t in long.text])], ignore_index=True)
+    parts, n = split(both), len(long)
+    together = (parts.split[:n].values == parts.split[n:].values).mean()
+    assert together > 0.99
+    assert len(set(near_identical(list(long.text)))) > 0.98*n
+
+def test_shares_must_leave_something():
+    with pytest.raises(CourseError, match='leave nothing to train on'): split(rows, valid=0.6, test=0.5)
+
+def test_sample_keeps_proportions(reviews):
+    uneven = pd.concat([reviews[reviews.label == 'pos'][:200], reviews[reviews.label == 'neg'][:50]])
+    assert sample(uneven, 50).label.value_counts().to_dict() == {'pos': 40, 'neg': 10}
+    with pytest.raises(CourseError, match='ask for fewer'): sample(uneven, 1000)

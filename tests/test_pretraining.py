@@ -1,0 +1,143 @@
+"""Stage 1: measures against independent ones, runs that are killed and go on, the card and the catalogue"""
+import json, math, os, signal, subprocess, sys, time
+from pathlib import Path
+from urllib.error import URLError
+import numpy as np, pytest, torch
+from fastai.callback.core import Callback
+from ulmfit_course import pretraining
+from ulmfit_course.awd_lstm import language_model
+from ulmfit_course.batching import StreamLoader, TokenStream
+from ulmfit_course.core import Checkpoint, CourseError, load_checkpoint, save_checkpoint, set_seed
+from ulmfit_course.pretraining import catalogue, evaluate_lm, load_pretrained, model_of, models, pretrain, start_at_unigrams, wiki_sample
+
+config = dict(emb_sz=12, n_hid=16, n_layers=2)
+settings = dict(config=config, parts=3, slices=3, bs=4, seq_len=16, bar=False)
+
+@pytest.fixture(autouse=True)
+def own_home(tmp_path, monkeypatch): monkeypatch.setenv('ULMFIT_COURSE_HOME', str(tmp_path/'home'))
+
+@pytest.fixture(scope='session')
+def streams(tmp_path_factory):
+    folder, texts = tmp_path_factory.mktemp('streams'), wiki_sample()
+    train = TokenStream.build(texts[:6], folder/'train', min_freq=4, n_procs=1)
+    return train[:6000], TokenStream.build(texts[6:8], folder/'valid', vocab=train.vocab, n_procs=1)[:1200]
+
+def test_wiki_sample():
+    texts = wiki_sample()
+    assert len(texts) == len(set(texts)) == 60 and min(map(len, texts)) > 1000
+
+@pytest.mark.parametrize('backwards', [False, True])
+def test_evaluate_lm_is_torchs_cross_entropy_of_one_long_pass(streams, backwards):
+    _, valid = streams
+    set_seed(0)
+    model = language_model(len(valid.vocab), config).eval()
+    got = evaluate_lm(model, valid, bs=3, seq_len=50, backwards=backwards)
+    ids = torch.from_numpy((valid.ids[::-1] if backwards else valid.ids).astype(np.int64))
+    n = (len(ids)-1)//3
+    rows = torch.stack([ids[i*n:(i+1)*n+1] for i in range(3)])
+    model.reset()
+    with torch.no_grad(): logits = model(rows[:, :-1])[0]
+    loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), rows[:, 1:].flatten()).item()
+    assert got['valid_loss'] == pytest.approx(loss, abs=1e-5) and got['perplexity'] == pytest.approx(math.exp(loss), rel=1e-4)
+    assert got['accuracy'] == pytest.approx((logits.argmax(2) == rows[:, 1:]).float().mean().item()) and got['tokens'] == 3*n
+
+def test_start_at_unigrams_gives_the_unigram_loss(streams):
+    train, valid = streams
+    model = start_at_unigrams(language_model(len(train.vocab), dict(config, tie_weights=False)), train)
+    model[1].decoder.weight.data.zero_()
+    counts = np.bincount(train.ids, minlength=len(train.vocab))+1
+    loss = -np.log(counts/counts.sum())[np.asarray(valid.ids[1:])].mean()
+    assert evaluate_lm(model, valid, bs=1)['valid_loss'] == pytest.approx(loss, abs=1e-4)
+
+@pytest.mark.parametrize('backwards,vary', [(False, False), (True, True)])
+def test_stopped_and_resumed_is_the_uninterrupted_run(streams, tmp_path, backwards, vary):
+    class Stop(Callback):
+        order = 95
+        def after_epoch(self): raise RuntimeError('stopped')
+    kw = dict(settings, drop_mult=0.3, backwards=backwards, vary=vary)
+    set_seed(1); whole = pretrain(*streams, tmp_path/'whole', **kw)
+    set_seed(1)
+    with pytest.raises(RuntimeError): pretrain(*streams, tmp_path/'stopped', cbs=[Stop()], **kw)
+    assert not (tmp_path/'stopped').exists()
+    set_seed(2); resumed = pretrain(*streams, tmp_path/'stopped', **kw)
+    losses = lambda ck: [(c['train_loss'], c['valid_loss']) for c in ck.config['card']['curve']]
+    assert len(losses(whole)) == 3 and np.allclose(losses(whole), losses(resumed), atol=0.02)
+    for k,w in whole.weights.items(): assert torch.allclose(w, resumed.weights[k], atol=0.02), k
+    assert resumed.config['backwards'] == backwards
+
+child = '''
+import sys, time, torch
+torch.set_num_threads(1)
+from pathlib import Path
+from fastai.callback.core import Callback
+from ulmfit_course.batching import TokenStream
+from ulmfit_course.pretraining import pretrain
+class Slow(Callback):
+    def after_batch(self): time.sleep(float(sys.argv[2]))
+folder = Path(sys.argv[1])
+texts = [f"Sentence {i} of a small corpus says that {i % 7} and {i % 5} are numbers." for i in range(400)]
+train = TokenStream.cached(texts[40:], n_procs=1)
+valid = TokenStream.cached(texts[:40], vocab=train.vocab, n_procs=1)
+pretrain(train, valid, folder/'model', config=dict(emb_sz=8, n_hid=12, n_layers=2), parts=4, slices=4, bs=4, seq_len=24, bar=False, cbs=[Slow()], corpus='numbers', licence='CC0')
+'''
+
+@pytest.mark.skipif(os.name != 'posix', reason='kills with SIGKILL')
+def test_a_killed_run_goes_on(tmp_path):
+    start = lambda pause: subprocess.Popen([sys.executable, '-c', child, str(tmp_path), str(pause)], stderr=subprocess.PIPE, text=True)
+    kept, process = tmp_path/'model.training'/'training.pth', start(0.04)
+    try:
+        deadline = time.time()+60
+        while not kept.exists() and process.poll() is None and time.time() < deadline: time.sleep(0.02)
+    finally: process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert process.returncode == -signal.SIGKILL and kept.exists(), process.stderr.read()
+    state = torch.load(kept, weights_only=True)
+    assert 1 <= state['part'] < 4 and not (tmp_path/'model').exists()
+    process = start(0)
+    assert process.wait(60) == 0, process.stderr.read()
+    card = load_checkpoint(tmp_path/'model').config['card']
+    assert [c['part'] for c in card['curve']] == [1, 2, 3, 4]
+    assert card['curve'][:state['part']] == state['curve']                       # the first run's own numbers
+    assert card['seconds'] >= state['curve'][-1]['seconds'] and card['corpus'] == 'numbers'
+    assert sorted(f.name for f in (tmp_path/'model').iterdir()) == ['config.json', 'model.safetensors', 'run.json', 'vocab.json']
+
+def test_another_run_is_not_continued(streams, tmp_path):
+    train, valid = streams
+    pretrain(train, valid, tmp_path/'m', **settings)
+    for other in (dict(settings, bs=2), dict(settings, parts=4), dict(settings, config=dict(config, n_hid=20)), dict(settings, backwards=True)):
+        with pytest.raises(CourseError, match='another folder'): pretrain(train, valid, tmp_path/'m', **other)
+    with pytest.raises(CourseError, match='another folder'): pretrain(train[:5000], valid, tmp_path/'m', **settings)
+
+def test_bad_settings(streams, tmp_path):
+    with pytest.raises(CourseError, match="'droput'"): pretrain(*streams, tmp_path/'m', droput=0.1, **settings)
+    with pytest.raises(CourseError, match='hid_sz'): pretrain(*streams, tmp_path/'m', **dict(settings, config=dict(hid_sz=3)))
+    with pytest.raises(CourseError, match='parts=0'): pretrain(*streams, tmp_path/'m', **dict(settings, parts=0, slices=1))
+    assert not (tmp_path/'m').exists()
+
+def test_card_and_catalogue(streams, tmp_path):
+    train, valid = streams
+    ck = pretrain(train, valid, tmp_path/'home'/'models'/'mine', corpus='eight articles', licence='CC BY-SA 4.0', command='make mine', **settings)
+    card = ck.config['card']
+    assert (card['corpus'], card['licence'], card['command']) == ('eight articles', 'CC BY-SA 4.0', 'make mine')
+    assert card['tokens_seen'] == (len(train)-1)//4*4 and card['perplexity'] == pytest.approx(math.exp(card['valid_loss']))
+    assert card['hardware'] and card['seconds'] > 0 and len(card['curve']) == 3 and 0 <= card['accuracy'] <= 1
+    run = json.loads((tmp_path/'home'/'models'/'mine'/'run.json').read_text())
+    assert run['metrics']['perplexity'] == card['perplexity']
+    mine = models()['mine']
+    assert mine['words'] == sum(w != 'xxfake' for w in train.vocab) and not mine['backwards']
+    assert mine['bytes'] == sum(f.stat().st_size for f in (tmp_path/'home'/'models'/'mine').iterdir())
+    table = catalogue()
+    assert table.loc['mine', 'direction'] == 'forward' and table.loc['wikitext-103-backwards', 'direction'] == 'backward'
+    saved, kept = evaluate_lm(model_of(load_pretrained('mine')), valid), card['valid_loss']
+    assert saved['valid_loss'] == pytest.approx(kept, abs=0.01)                   # 16 bits on disk
+
+def test_load_pretrained(streams, tmp_path, monkeypatch):
+    train, _ = streams
+    with pytest.raises(CourseError, match='choose one of .*wikitext-103'): load_pretrained('no-such-model')
+    def offline(*args, **kw): raise URLError('no route')
+    monkeypatch.setattr(pretraining, 'untar_data', offline)
+    with pytest.raises(CourseError, match=r"could not be downloaded \(no route\).*wiki-small"): load_pretrained('wikitext-103')
+    ck = Checkpoint({'0.encoder.weight': torch.zeros(8, 4)}, list('abcdefgh'), dict(arch=config, stage='classifier', backwards=False))
+    save_checkpoint(tmp_path/'odd', ck)
+    with pytest.raises(CourseError, match='holds no language model'): model_of(load_pretrained(tmp_path/'odd'))
+    with pytest.raises(CourseError, match='vocab=checkpoint.vocab'): evaluate_lm(language_model(len(train.vocab)+8, config), train)

@@ -1,0 +1,153 @@
+"The repository in step with itself: notebooks, modules, README, metadata, site"
+import ast, importlib.util, json, re, shutil, subprocess, sys
+from configparser import ConfigParser
+from importlib import metadata
+from pathlib import Path
+import pytest
+try: import tomllib
+except ImportError: import tomli as tomllib
+
+root = Path(__file__).resolve().parent.parent
+notebooks = sorted(p for p in (root/'nbs').rglob('*.ipynb') if '.ipynb_checkpoints' not in p.parts)
+modules = sorted(p.stem for p in (root/'ulmfit_course').glob('[a-z]*.py'))
+every_notebook = pytest.mark.parametrize('path', notebooks, ids=lambda p: p.stem)
+
+def cells(path, kind): return [c for c in json.loads(path.read_text('utf8'))['cells'] if c['cell_type'] == kind]
+def source(cell): return ''.join(cell['source'])
+def settings():
+    config = ConfigParser(interpolation=None)
+    config.read(root/'settings.ini', encoding='utf8')
+    return config['DEFAULT']
+
+def shown(path):
+    "What the code cells of a notebook print and display, as text, the bytes of pictures left out"
+    for cell in cells(path, 'code'):
+        for out in cell['outputs']:
+            texts = [out.get('text', ''), *(v for k,v in out.get('data', {}).items() if k.startswith('text/'))]
+            for t in texts: yield re.sub(r'base64,[\w+/=]+', 'base64,', ''.join(t))
+
+# Notebooks
+
+@every_notebook
+def test_notebook_was_run_in_order(path):
+    run = [c for c in cells(path, 'code') if source(c).strip() and 'eval: false' not in source(c)]
+    assert [c['execution_count'] for c in run] == list(range(1, len(run)+1)), 'run it from top to bottom: make outputs'
+
+@every_notebook
+def test_notebook_shows_no_fault(path):
+    outputs = [o for c in cells(path, 'code') for o in c['outputs']]
+    assert not [o for o in outputs if o['output_type'] == 'error']
+    assert not [o for o in outputs if o.get('name') == 'stderr'], 'warnings and progress bars are no outputs'
+    if path.stem != '00_core': assert any(outputs)
+
+@every_notebook
+def test_notebook_shows_no_path_of_a_machine(path):
+    faults = [m[0] for t in shown(path) for m in re.finditer(r'(?:/home/|/root/|/work/|/tmp/|/Users/|/var/folders/|[A-Z]:\\Users|site-packages).{0,60}', t)]
+    assert not faults
+
+@every_notebook
+def test_figures_have_alternative_text(path):
+    for c in cells(path, 'code'):
+        for o in c['outputs']: assert not any(k.startswith('image/') for k in o.get('data', {})), f'use show_figure(fig, alt): {source(c)[:80]}'
+    texts = [*shown(path), *map(source, cells(path, 'markdown'))]
+    assert not [i for t in texts for i in re.findall(r'<img\b[^>]*>', t) if not re.search(r'alt=(["\'])(?=\S).{15,}?\1', i)]
+    assert not [i for t in map(source, cells(path, 'markdown')) for i in re.findall(r'!\[\s*\]\(', t)]
+
+@every_notebook
+def test_notebook_is_a_page(path):
+    first = source(cells(path, 'markdown')[0]).splitlines()
+    assert first[0].startswith('# ') and any(o.startswith('> ') for o in first), 'a title and a line that says what it is'
+    long = lambda s: len(s.splitlines()) > (70 if s.startswith('#| export') else 30)
+    assert not [source(c)[:60] for c in cells(path, 'code') if long(source(c))], 'cut the cell'
+
+@every_notebook
+def test_links_between_files_lead_somewhere(path):
+    links = [m for c in cells(path, 'markdown') for m in re.findall(r'\]\((?![a-z]+:|#)([^)#\s]+)', re.sub(r'```.*?```|`[^`\n]*`', '', source(c), flags=re.S))]
+    assert not [o for o in links if not (path.parent/o).exists()]
+
+# Notebooks and the library
+
+def test_modules_are_what_the_notebooks_export(tmp_path):
+    for name in ('nbs', 'ulmfit_course'): shutil.copytree(root/name, tmp_path/name, ignore=shutil.ignore_patterns('pretrained', 'assets', '__pycache__', '.ipynb_checkpoints'))
+    shutil.copy(root/'pyproject.toml', tmp_path)
+    for m in (tmp_path/'ulmfit_course').glob('*.py'):
+        if m.name != '__init__.py': m.unlink()
+    subprocess.run([sys.executable, '-c', 'from nbdev.doclinks import nbdev_export; nbdev_export()'], cwd=tmp_path, check=True)
+    fresh = {p.name: p.read_text('utf8') for p in (tmp_path/'ulmfit_course').glob('*.py')}
+    kept = {p.name: p.read_text('utf8') for p in (root/'ulmfit_course').glob('*.py')}
+    assert fresh.keys() == kept.keys()
+    assert not [k for k in fresh if fresh[k] != kept[k]], 'export the notebooks: make export'
+
+@pytest.mark.parametrize('module', modules)
+def test_module_imports_alone(module, tmp_path):
+    light = module in ('core', 'cli')
+    code = f'import sys, ulmfit_course.{module}; sys.exit("torch is imported" if {light} and "torch" in sys.modules else 0)'
+    run = subprocess.run([sys.executable, '-c', code], cwd=tmp_path, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+
+def test_lower_rooms_import_no_higher_ones():
+    floor = {re.sub(r'^\d+_', '', p.stem): int(p.stem[:2]) for p in notebooks if re.match(r'\d\d_', p.name)}
+    assert set(modules) == floor.keys(), 'one notebook makes one module'
+    for m in modules:
+        tree = ast.walk(ast.parse((root/f'ulmfit_course/{m}.py').read_text('utf8')))
+        used = {(n.module or '').split('.')[-1] for n in tree if isinstance(n, ast.ImportFrom) and (n.level or (n.module or '').startswith('ulmfit_course'))} & floor.keys()
+        assert not [o for o in used if floor[o] >= floor[m]], m
+
+# Front door
+
+def load(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+def test_readme_is_the_front_door():
+    assert (root/'README.md').read_text('utf8') == load(root/'docs/readme.py').readme(), 'make readme'
+
+def test_readme_links_lead_somewhere():
+    links = re.findall(r'\]\((?![a-z]+:|#)([^)#\s]+)', (root/'README.md').read_text('utf8'))
+    assert links and not [o for o in links if not (root/o).exists()]
+
+def test_results_are_those_of_a_run(monkeypatch):
+    cell = next(c for c in cells(root/'nbs/index.ipynb', 'code') if 'demo.json' in source(c))
+    monkeypatch.chdir(root/'nbs')
+    *lines, last = source(cell).splitlines()
+    scope = {}
+    exec('\n'.join([*lines, f'drawn = {last}']), scope)
+    assert scope['report']['profile'] in ('cpu', 'gpu')
+    assert scope['drawn'].data == ''.join(cell['outputs'][0]['data']['text/markdown'])
+    assert scope['drawn'].data.strip() in (root/'README.md').read_text('utf8')
+
+# Metadata
+
+def test_metadata_stand_in_settings_only():
+    project = tomllib.loads((root/'pyproject.toml').read_text('utf8'))
+    assert project.keys() == {'build-system', 'tool'} and project['tool'].keys() == {'nbdev'}
+    version = settings()['version']
+    for name in ('setup.py', 'pyproject.toml', 'ulmfit_course/__init__.py'): assert version not in (root/name).read_text('utf8')
+
+def test_installed_metadata_are_those_of_settings():
+    import ulmfit_course
+    s = settings()
+    assert ulmfit_course.__version__ == metadata.version('ulmfit-course') == s['version']
+    name = lambda o: re.match(r'[\w.-]+', o)[0]
+    asked = {name(o) for o in metadata.requires('ulmfit-course')}
+    assert asked == {name(o) for o in (s['requirements'] + ' ' + s['dev_requirements']).split()}
+
+def test_every_requirement_is_pinned():
+    canonical = lambda o: re.sub(r'[-_.]+', '-', re.match(r'[\w.-]+', o)[0]).lower()
+    pins = [o for o in (root/'constraints.txt').read_text('utf8').splitlines() if o and o[0] != '#']
+    assert all(re.match(r'[\w.-]+==[\w.]+(; python_full_version .*)?$', o) for o in pins)
+    s = settings()
+    assert {canonical(o) for o in (s['requirements'] + ' ' + s['dev_requirements']).split()} <= {canonical(o) for o in pins}
+    assert 'torch==2.13.0' in pins
+
+# Site
+
+def test_site_builds():
+    run = subprocess.run([sys.executable, root/'docs/build.py'], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    site = root/'docs/_build/html'
+    for p in notebooks: assert '#| ' not in (site/p.relative_to(root/'nbs').with_suffix('.html')).read_text('utf8')
+    for m in modules: assert f'id="ulmfit_course.{m}' in (site/f'api/{m}.html').read_text('utf8')
+    assert 'WARNING' not in run.stderr, run.stderr
