@@ -11,7 +11,7 @@ test: .venv/installed       # tests/, then every notebook in its smallest profil
 	ULMFIT_COURSE_PROFILE=tiny OMP_NUM_THREADS=1 $(BIN)/nbdev-test --n-workers 2 --timing
 
 lab: .venv/installed        # the course in JupyterLab
-	$(BIN)/jupyter lab nbs/index.ipynb
+	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) nbs/index.ipynb
 
 docs: .venv/installed       # the site -> docs/_build/html/index.html
 	$(BIN)/python docs/build.py

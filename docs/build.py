@@ -93,7 +93,7 @@ def type_name(
     anno, # an annotation
 ) -> str:
     "The annotation as it was written"
-    if anno is empty or anno is None: return ''
+    if anno in (empty, None, type(None)): return '' # docments takes a type from the default
     return f'`{anno.__name__ if isinstance(anno, type) else str(anno).replace("typing.", "")}`'
 
 def default(
@@ -106,7 +106,7 @@ def table(
     params:dict, # as `docments(..., full=True)` gives them
 ) -> str: # a Markdown table
     "One row a parameter, the comment behind it last"
-    rows = [(f'`{k}`' if k != 'return' else '**returns**', type_name(v['anno']), default(v['default']), v['docment'] or '') for k,v in params.items() if k != 'self']
+    rows = [(f'`{k}`' if k != 'return' else '**returns**', type_name(v['anno']), default(v['default']), v['docment'] or '') for k,v in params.items()]
     rows = [o for o in rows if o[0] != '**returns**' or o[1] or o[3]]
     if not rows: return ''
     head = ['', 'type', 'default', '']
@@ -121,23 +121,44 @@ def signature(
     def one(k, v):
         short = v['default'] if isinstance(v['default'], (int, float, str, bool, type(None))) else '...'
         return stars.get(v.get('kind'), '') + k + ('' if v['default'] is empty else f'={short!r}' if short != '...' else '=...')
-    return '(' + ', '.join(one(k, v) for k,v in params.items() if k not in ('self', 'return')) + ')'
+    return '(' + ', '.join(one(k, v) for k,v in params.items() if k != 'return') + ')'
+
+def find(
+    module:str, # such as `core`
+    name:str, # dotted name within it
+): # function, class or property; `None` where there is none
+    "The object called `name`, without the class that a method is bound to"
+    obj = importlib.import_module(f'{package}.{module}')
+    for part in name.split('.'):
+        static = inspect.getattr_static(obj, part, None)
+        obj = static if isinstance(static, property) else getattr(obj, part, None)
+    return getattr(obj, '__func__', obj)
+
+def parameters(
+    obj, # a function or class
+) -> dict: # as `docments(..., full=True)` gives them
+    "Parameters and what is returned; none for a class that takes its `__init__` from elsewhere"
+    if inspect.isclass(obj) and '__init__' not in vars(obj): return {}
+    return {k: v for k,v in docments(obj, full=True).items() if k not in ('self', 'cls')}
+
+def docstring(
+    obj, # a function, class or property
+) -> str: # nothing where it would be a parent's, or the one that `dataclass` writes
+    "Its own docstring"
+    doc = inspect.cleandoc(vars(obj).get('__doc__') or '') if inspect.isclass(obj) else inspect.getdoc(obj) or ''
+    return '' if doc.startswith(f'{getattr(obj, "__name__", "")}(') else doc
 
 def entry(
     module:str, # such as `core`
     name:str, # dotted name within it
-) -> str: # a Sphinx entry, or nothing where the name cannot be found
+) -> str: # a Sphinx entry; nothing for a method without docstring, which is another class's hook
     "One function, class or method: signature, docstring, table of parameters"
-    obj = importlib.import_module(f'{package}.{module}')
-    for part in name.split('.'): obj = inspect.getattr_static(obj, part, None) if inspect.isclass(obj) else getattr(obj, part, None)
-    obj = getattr(obj, '__func__', obj)
-    if obj is None: return ''
-    if isinstance(obj, property): return directive('attribute', name, inspect.getdoc(obj) or '')
-    params = docments(obj, full=True)
-    doc = (obj.__doc__ or '').strip() if not inspect.isclass(obj) or '__doc__' in vars(obj) else ''
-    if doc.startswith(f'{name}('): doc = '' # what `dataclass` writes
+    obj = find(module, name)
+    if obj is None or ('.' in name and not docstring(obj)): return ''
+    if isinstance(obj, property): return directive('attribute', name, docstring(obj))
+    params = parameters(obj)
     kind = 'class' if inspect.isclass(obj) else 'method' if '.' in name else 'function'
-    return directive(kind, f'{name}{signature(params)}', '\n\n'.join(o for o in (inspect.cleandoc(doc), table(params)) if o))
+    return directive(kind, name + signature(params), '\n\n'.join(o for o in (docstring(obj), table(params)) if o))
 
 def directive(
     kind:str, # `function`, `class`, `method` or `attribute`

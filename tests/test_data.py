@@ -37,20 +37,47 @@ def test_several_columns_are_marked_as_fastai_does():
     ('column.csv', b'review,label\na,b\n', "no column 'text': it has 'review', 'label'"), ('hole.csv', b'text,label\na,x\n,y\n', "row 2, column 'text'"),
     ('blank.csv', b'text,label\na,x\n"  ",y\n', 'row 2'), ('number.csv', b'text,label\n1,x\n2,y\n', 'row 1'), ('nolabel.csv', b'text,label\na b,x\nb c,\n', 'row 2: no label'),
     ('one.csv', b'text,label\na b,x\nb c,x\n', 'one class only'), ('bytes.csv', b'text,label\na,x\nOl\xe9,y\n', 'line 3: byte 2'),
-    ('bytes.jsonl', b'{"text": "a"}\n\xff\n', 'line 2'), ('json.jsonl', b'{"text": "a"}\n{"text"\n', 'line 2: not JSON'), ('list.jsonl', b'[1]\n', 'line 1'), ('kind.docx', b'x', "'docx'")])
+    ('bytes.jsonl', b'{"text": "a"}\n\xff\n', 'line 2'), ('json.jsonl', b'{"text": "a"}\n{"text"\n', 'line 2: not JSON'), ('list.jsonl', b'[1]\n', 'line 1'), ('kind.docx', b'x', "'docx'"),
+    ('comma.csv', b'text,label\nA good, fine film,x\nA dull, long film,y\n', 'row 1: more fields'), ('quote.csv', b'text,label\n"a,x\nb,y\n', 'quotes'), ('short.csv.gz', gzip.compress(b'text,label\na,x\n'*99)[:-20], 'cannot be read'),
+    ('no.csv.gz', b'text', 'cannot be read'), ('no.jsonl.xz', b'text', 'cannot be read'), ('no.parquet', b'text', 'cannot be read'), ('key.jsonl', b'{"a": 1}\n', "no column 'text': it has 'a'")])
 def test_bad_files_cost_one_line_that_names_the_place(tmp_path, name, raw, says):
     if raw is not None: (tmp_path/name).write_bytes(raw)
     with pytest.raises(CourseError) as e: read_texts(tmp_path/name, label_col=None if name.endswith('jsonl') else 'label')
     assert says in str(e.value) and name in str(e.value) and '\n' not in str(e.value)
 
+def test_words_that_look_like_missing_values_are_texts(tmp_path):
+    (tmp_path/'r.csv').write_text('text,label\nNone,NA\nnull,b\n')
+    assert read_texts(tmp_path/'r.csv', label_col='label').values.tolist() == [['None', 'NA'], ['null', 'b']]
+
+def test_plain_and_string_columns():
+    for dtype in (object, 'str', 'string'): assert list(read_texts(pd.DataFrame(dict(text=pd.Series(['a', 'b'], dtype=dtype)))).text) == ['a', 'b']
+    for hole in (None, float('nan'), pd.NA):
+        with pytest.raises(CourseError, match="row 2, column 'text': empty text"): read_texts(pd.DataFrame(dict(text=pd.Series(['a', hole], dtype=object))))
+
+def test_a_corpus_names_the_line_without_text(tmp_path):
+    (tmp_path/'c.jsonl').write_text('{"text": "a"}\n\n{"txt": "b"}\n')
+    texts = iter_texts(tmp_path/'c.jsonl')
+    assert next(texts) == 'a'
+    with pytest.raises(CourseError, match="line 3: no text under 'text'; it has 'txt'"): next(texts)
+
 def test_folder_faults(tmp_path):
     with pytest.raises(CourseError, match='holds no .txt'): read_texts(tmp_path)
     (tmp_path/'pos').mkdir(); (tmp_path/'pos'/'a.txt').write_bytes(b'fine\nOl\xe9')
     with pytest.raises(CourseError, match=r'a.txt: byte 7 \(line 2\)'): read_texts(tmp_path)
+    (tmp_path/'pos'/'a.txt').write_bytes(b' ')
+    with pytest.raises(CourseError, match='a.txt: empty text'): read_texts(tmp_path)
 
 def test_full_imdb_says_what_to_set(tmp_path, monkeypatch):
     monkeypatch.setenv('ULMFIT_COURSE_IMDB', str(tmp_path))
     with pytest.raises(CourseError, match='ULMFIT_COURSE_IMDB'): imdb_full()
+
+@pytest.mark.parametrize('unsup', ['unsup', 'train/unsup'])  # fastai's layout, and that of the original archive
+def test_full_imdb_from_folders(tmp_path, unsup):
+    for name in ('train/pos/0_9.txt', 'train/neg/0_1.txt', 'test/neg/3_2.txt', unsup + '/1_0.txt', 'train/urls_pos.txt', 'README.txt'):
+        (tmp_path/name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path/name).write_text(name)
+    rows = imdb_full(tmp_path).fillna({'label': 'none'})
+    assert {r.text: (r.label, r.split) for r in rows.itertuples()} == {'train/pos/0_9.txt': ('pos', 'train'), 'train/neg/0_1.txt': ('neg', 'train'), 'test/neg/3_2.txt': ('neg', 'test'), unsup + '/1_0.txt': ('none', 'unsup')}
 
 def test_a_text_of_a_million_words(tmp_path):
     (tmp_path/'big.jsonl').write_text(json.dumps(dict(text='word '*1_000_000)) + '\n')
@@ -81,6 +108,22 @@ def test_disguised_copies_never_straddle(reviews):
     together = (parts.split[:n].values == parts.split[n:].values).mean()
     assert together > 0.99
     assert len(set(near_identical(list(long.text)))) > 0.98*n
+
+def test_many_copies_and_form_letters_split_in_no_time():
+    letters = [f'Dear reader, this film of {1900+i} was seen by {i*7} people in town {i*13}' for i in range(3000)]
+    group = near_identical(['The same words, posted again and again.']*3000 + letters)
+    assert len(set(group[:3000])) == 1 and len(set(group[3000:])) > 2900
+
+def test_a_rare_or_missing_label():
+    frame = pd.DataFrame(dict(text=[f'{w} {w*2} {w*3}' for w in 'abcdefghijklmnopqrstu'], label=['x']*10 + ['y'] + [None]*10))
+    parts = split(frame)
+    assert parts.split[10] == 'train'
+    assert parts.split[11:].value_counts().to_dict() == parts.split[:10].value_counts().to_dict() == dict(train=8, valid=1, test=1)
+
+def test_rows_with_the_same_index(reviews):
+    twice = pd.concat([reviews[:50], reviews[50:100].set_axis(reviews.index[:50])])
+    assert list(split(twice).split) == list(split(twice.reset_index(drop=True)).split)
+    assert len(sample(twice, 20)) == 20
 
 def test_shares_must_leave_something():
     with pytest.raises(CourseError, match='leave nothing to train on'): split(rows, valid=0.6, test=0.5)

@@ -6,7 +6,7 @@
 __all__ = ['local_ids', 'TokenStream', 'StreamLoader', 'varied_cuts', 'RescaleLR', 'lm_dataloaders', 'TextToIds', 'PadRight',
            'classifier_dataloaders']
 
-# %% ../nbs/03_batching.ipynb #3ddc7b60
+# %% ../nbs/03_batching.ipynb #26b27a4b
 import hashlib, json, os, sys, tempfile
 from itertools import islice
 from multiprocessing import get_context
@@ -23,7 +23,7 @@ from fasttransform import DisplayedTransform
 from .core import CourseError, atomic_folder, home, text_hash, write_json
 from .tokenization import BOS, PAD, UNK, WordTokenizer, make_vocab, word_ids
 
-# %% ../nbs/03_batching.ipynb #84e7a892
+# %% ../nbs/03_batching.ipynb #436f284c
 def local_ids(
     tok,          # a tokenizer
     texts: list,  # some texts
@@ -33,7 +33,7 @@ def local_ids(
     for toks in tok(texts): ids += [seen.setdefault(t, len(seen)) for t in toks]
     return list(seen), np.array(ids, dtype=np.int32)
 
-# %% ../nbs/03_batching.ipynb #faac295f
+# %% ../nbs/03_batching.ipynb #4383ea5c
 _tok = None  # in each worker: its tokenizer
 def _start_worker(tok):
     global _tok
@@ -56,7 +56,7 @@ def _tokenized(texts, tok, n_procs):
     else:
         with get_context('fork' if sys.platform == 'linux' else 'spawn').Pool(n_procs, _start_worker, (tok,)) as pool: yield from pool.imap(_work, groups)
 
-# %% ../nbs/03_batching.ipynb #e4c8d0df
+# %% ../nbs/03_batching.ipynb #15e22e6d
 def _write_raw(texts, path, tok, n_procs):
     "Write every token as its place in the order of first sight; returns the tokens in that order and their counts"
     seen, counts = {}, np.zeros(0, dtype=np.int64)
@@ -84,7 +84,7 @@ def _lookup(words, vocab):
     if UNK not in places: raise CourseError(f"this vocabulary has no {UNK}, so there is no id for new words: make it with make_vocab")
     return np.array([places.get(w, places[UNK]) for w in words], dtype=np.uint16 if len(vocab) <= 2**16 else np.uint32)
 
-# %% ../nbs/03_batching.ipynb #2c30f0d3
+# %% ../nbs/03_batching.ipynb #8e55b11e
 class TokenStream:
     "A corpus as one long line of token ids in a memory map, with its vocabulary"
     def __init__(self,
@@ -99,7 +99,7 @@ class TokenStream:
         "Share of the first million tokens that the vocabulary lacks"
         return float((np.asarray(self.ids[:1_000_000]) == self.vocab.index(UNK)).mean())
 
-# %% ../nbs/03_batching.ipynb #3dca874c
+# %% ../nbs/03_batching.ipynb #0ca02d75
 @patch(cls_method=True)
 def build(cls:TokenStream,
     texts,                  # texts, any iterable; read once
@@ -122,7 +122,7 @@ def build(cls:TokenStream,
         write_json(tmp/'meta.json', dict(n_tokens=n, tokenizer=tok.name, min_freq=min_freq, max_vocab=max_vocab, vocab_hash=text_hash(vocab), data_hash=data_hash))
     return cls.load(path)
 
-# %% ../nbs/03_batching.ipynb #26b4c509
+# %% ../nbs/03_batching.ipynb #243711f1
 @patch(cls_method=True)
 def load(cls:TokenStream,
     path,  # folder that `build` made
@@ -135,7 +135,7 @@ def load(cls:TokenStream,
     if text_hash(vocab) != meta['vocab_hash']: raise CourseError(f"{path}: vocab.json is the vocabulary of another stream: build this one again")
     return cls(np.load(path/'ids.npy', mmap_mode='r'), vocab, meta)
 
-# %% ../nbs/03_batching.ipynb #822b3864
+# %% ../nbs/03_batching.ipynb #44316ddd
 @patch(cls_method=True)
 def cached(cls:TokenStream,
     texts,      # texts; a list, or anything that can be read twice
@@ -157,7 +157,7 @@ def cached(cls:TokenStream,
             if not path.exists(): raise
     return cls.load(path)
 
-# %% ../nbs/03_batching.ipynb #e29855ed
+# %% ../nbs/03_batching.ipynb #cd1567a1
 class StreamLoader(DataLoader):
     "Language-model batches as views of a token stream: `bs` rows side by side, targets one token later"
     def __init__(self,
@@ -188,7 +188,7 @@ class StreamLoader(DataLoader):
             chunk = torch.from_numpy(self.rows[:, s:e+1].astype(np.int64)).to(self.device or 'cpu')
             yield chunk[:, :-1], chunk[:, 1:]
 
-# %% ../nbs/03_batching.ipynb #c4f286ab
+# %% ../nbs/03_batching.ipynb #77415a1c
 @patch
 def cuts(self:StreamLoader) -> list: # places in the row
     "Where the chunks of the next pass begin, and where the last one ends"
@@ -197,7 +197,7 @@ def cuts(self:StreamLoader) -> list: # places in the row
     if not self.vary: return [*range(start, stop, self.seq_len), stop]
     return varied_cuts(start, stop, self.seq_len, np.random.default_rng((self.seed, self.part)))
 
-# %% ../nbs/03_batching.ipynb #a0ca5efc
+# %% ../nbs/03_batching.ipynb #ce4eeba5
 @patch
 def one_batch(self:StreamLoader) -> tuple: # inputs and targets, `(bs, seq_len)`
     "The first batch of the next pass, which still comes first"
@@ -220,7 +220,7 @@ def show_batch(self:StreamLoader,
     words = lambda row: ' '.join(self.vocab[i] for i in row[:max_tokens])
     return pd.DataFrame({'input': [words(r) for r in x[:max_n]], 'target': [words(r) for r in y[:max_n]]})
 
-# %% ../nbs/03_batching.ipynb #96c7d8d8
+# %% ../nbs/03_batching.ipynb #01e2be5a
 def varied_cuts(
     start: int,    # first place in the row
     stop: int,     # place after the last
@@ -236,7 +236,7 @@ def varied_cuts(
         cuts.append(min(stop, cuts[-1] + max(5, int(rng.normal(mean, sd)))))
     return cuts
 
-# %% ../nbs/03_batching.ipynb #d478daac
+# %% ../nbs/03_batching.ipynb #348908e3
 class RescaleLR(Callback):
     "With chunks of varying length, step in proportion to the chunk: rate times length / `seq_len`"
     order = 61  # after the scheduler has set the rate
@@ -251,7 +251,7 @@ class RescaleLR(Callback):
         if self.training:
             for h,lr in zip(self.opt.hypers, self.rates): h['lr'] = lr
 
-# %% ../nbs/03_batching.ipynb #090856c9
+# %% ../nbs/03_batching.ipynb #16b9fe07
 def lm_dataloaders(
     train: TokenStream,       # text to learn from
     valid: TokenStream,       # text to judge on, same vocabulary
@@ -268,7 +268,7 @@ def lm_dataloaders(
     return DataLoaders(StreamLoader(train, bs, seq_len, backwards, vary, slices, device=device),
                        StreamLoader(valid, valid_bs, seq_len, backwards, device=device), device=device)
 
-# %% ../nbs/03_batching.ipynb #28a051a1
+# %% ../nbs/03_batching.ipynb #e7dd3014
 class TextToIds(DisplayedTransform):
     "Texts to tensors of token ids: tokenized with `tok`, looked up in `vocab`, reversed for a backward model"
     def __init__(self,
@@ -297,19 +297,19 @@ class TextToIds(DisplayedTransform):
         words = [self.vocab[i] for i in o if self.vocab[i] != PAD]
         return TitledStr(' '.join(words[::-1] if self.backwards else words))
 
-# %% ../nbs/03_batching.ipynb #322d2a9f
+# %% ../nbs/03_batching.ipynb #b89703aa
 class PadRight(Pad_Input):
     "Pad the texts of a batch at the end, to the longest of them"
     def encodes(self, samples): return super().encodes(samples, pad_idx=1, pad_first=False)
 
-# %% ../nbs/03_batching.ipynb #a0333e99
+# %% ../nbs/03_batching.ipynb #c2f40718
 def _check_rows(frame, labels, lens, max_tokens):
     "Raise `CourseError` that names the first row with an unseen label or too many tokens"
     for row,label,n in zip(frame.index, frame.label, lens):
         if label not in labels: raise CourseError(f"label {label!r} in row {row} was not seen in training: remove the row or train with it")
         if n > max_tokens: raise CourseError(f"the text in row {row} has {n:,} tokens, more than max_tokens={max_tokens:,}: cut it into documents, or raise max_tokens")
 
-# %% ../nbs/03_batching.ipynb #00969bfd
+# %% ../nbs/03_batching.ipynb #5d5f8380
 def classifier_dataloaders(
     train: pd.DataFrame,      # columns `text` and `label`
     valid: pd.DataFrame,      # the same, to judge on

@@ -9,12 +9,12 @@ __all__ = ['demo_shares', 'page', 'model_arg', 'corpus_args', 'data_args', 'comm
            'cmd_tokenize', 'corpus_streams', 'cmd_pretrain', 'cmd_finetune_lm', 'command_line', 'cmd_train',
            'cmd_evaluate', 'cmd_predict', 'cmd_generate', 'option', 'parser', 'as_text', 'as_line', 'main']
 
-# %% ../nbs/15_cli.ipynb #0fe3634e
+# %% ../nbs/15_cli.ipynb #a51b124a
 import argparse, base64, html, io, json, math, sys, time
 from pathlib import Path
 from .core import CourseError, atomic_folder, atomic_path, environment, profile, save_run, set_seed, write_json
 
-# %% ../nbs/15_cli.ipynb #7d701a3d
+# %% ../nbs/15_cli.ipynb #4df8f9df
 class Steps:
     "Announces each step of a run on standard error, with the share done and the time left"
     def __init__(self,
@@ -27,7 +27,8 @@ class Steps:
     def __call__(self,
         name:str # which step begins, a key of `shares`
     ):
-        "Close the current step and announce the next"
+        "Close the current step and announce the next; `KeyError` for a step that `shares` does not name"
+        self.shares[name]
         self.close()
         self.current,self.began = name,time.perf_counter()
         passed, total = time.perf_counter()-self.started, sum(self.shares.values())
@@ -41,7 +42,7 @@ class Steps:
         self.done += self.shares[self.current]
         self.current = None
 
-# %% ../nbs/15_cli.ipynb #8ab4d5fa
+# %% ../nbs/15_cli.ipynb #8d7dfdbf
 def demo_texts(
     p, # a `Profile`
     seed:int=42 # which reviews are drawn
@@ -50,9 +51,9 @@ def demo_texts(
     from ulmfit_course.data import imdb, sample, split
     parts = dict(list(split(imdb()).groupby('split')))
     draw = lambda part, n: sample(parts[part], min(n, len(parts[part])), seed).reset_index(drop=True)
-    return draw('train', p.labels), draw('valid', max(60, p.labels//5)), draw('test', p.tests), list(draw('train', p.lm_texts).text)
+    return draw('train', p.labels), draw('valid', max(60, p.labels//10)), draw('test', p.tests), list(draw('train', p.lm_texts).text)
 
-# %% ../nbs/15_cli.ipynb #9df24e7d
+# %% ../nbs/15_cli.ipynb #2f74e10d
 def trace(
     learn # a fastai `Learner`
 ): # the same learner, with `learn.trace.losses` and `learn.trace.rates`, one entry a training step
@@ -65,7 +66,7 @@ def trace(
             if self.training: self.losses.append(self.smooth_loss.item()); self.rates.append(self.opt.hypers[-1]['lr'])
     return learn.add_cb(Trace())
 
-# %% ../nbs/15_cli.ipynb #ecc217bf
+# %% ../nbs/15_cli.ipynb #bbea7d0f
 def stage3(
     train, # labelled reviews: columns `text`, `label`
     valid, # held-out reviews that may be looked at while training
@@ -96,7 +97,7 @@ def stage3(
         else: learn.fit_gradually(epochs, lr)
     return learn
 
-# %% ../nbs/15_cli.ipynb #906a4d1a
+# %% ../nbs/15_cli.ipynb #6f3ba99c
 def measured(
     name:str, # the row's name in the table
     train, # the labelled reviews that were learned from
@@ -110,7 +111,7 @@ def measured(
     s = scores(labels, test.label, probs)
     return dict(name=name, n_labels=len(train), n_test=len(test), accuracy=round(s['accuracy'], 4), f1=round(s['f1'], 4), seconds=round(seconds, 1))
 
-# %% ../nbs/15_cli.ipynb #ba73e132
+# %% ../nbs/15_cli.ipynb #6e9d8991
 demo_shares = {'TF-IDF': 10, 'from scratch': 90, 'stage 2 from wiki-small': 110, 'a review': 5, 'wiki-small after this stage 2': 90, 'imdb-small': 90, 'report': 10}
 
 def demo(
@@ -149,10 +150,10 @@ def demo(
     steps('report')
     return write_report(Path(out), p, seed, steps, rows, lm, learn, test, probs, written)
 
-# %% ../nbs/15_cli.ipynb #fe65be4c
+# %% ../nbs/15_cli.ipynb #a99fdcd4
 def demo_epochs(p) -> tuple:
     "Epochs of the four steps of gradual unfreezing in the demo"
-    return (1, 1, 1, 1) if p.name == 'tiny' else (3, 1, 1, p.clas_epochs)
+    return (1, 1, 1, 1) if p.name == 'tiny' else (2, 1, 1, p.clas_epochs-1)
 
 def demo_stage2(
     texts:list, # reviews without labels
@@ -169,7 +170,7 @@ def demo_stage2(
     return finetune_lm('wiki-small', train, valid, Path(folder)/'lm', parts=p.lm_epochs, slices=1, bs=p.bs, seq_len=p.seq_len, bar=False,
                        corpus=f'{len(texts)} training reviews', command='ulmfit-course demo')
 
-# %% ../nbs/15_cli.ipynb #f5dd5d0d
+# %% ../nbs/15_cli.ipynb #cff17428
 def picture(
     fig, # a matplotlib figure; it is closed
     alt:str # the text that stands for it
@@ -210,7 +211,7 @@ def confusion(
         for j,n in enumerate(r): ax.text(j, i, n, ha='center', va='center', color='white' if n > m.max()/2 else 'black')
     return picture(fig, 'Confusion matrix: ' + '; '.join(f'true {a}: ' + ', '.join(f'{n} as {b}' for b,n in zip(labels, r)) for a,r in zip(labels, m)))
 
-# %% ../nbs/15_cli.ipynb #3e435780
+# %% ../nbs/15_cli.ipynb #2a812b40
 page = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>
 <style>body{{font:16px/1.5 system-ui,sans-serif;max-width:52rem;margin:2rem auto;padding:0 1rem;color:#222}}table{{border-collapse:collapse;margin:1rem 0}}
 td,th{{padding:.3rem .8rem;border-bottom:1px solid #ccc;text-align:left;vertical-align:top}}img{{max-width:100%}}small{{color:#555}}</style>
@@ -225,7 +226,7 @@ def html_table(
     body = ''.join('<tr>' + ''.join(f'<td>{cell(o)}</td>' for o in r.values()) + '</tr>' for r in rows)
     return f'<table><tr>{head}</tr>{body}</table>'
 
-# %% ../nbs/15_cli.ipynb #d13147a4
+# %% ../nbs/15_cli.ipynb #643d6394
 def report_page(
     report:dict, # as in `report.json`
     learn, # the last row's learner
@@ -254,7 +255,7 @@ def verdict(
     sure = '' if abs(gain) > spread else ' That is within what chance does to a test of this size.'
     return f"{rows[-1]['name']} is {abs(gain):.1f} points {word} {rows[0]['name']} with {rows[0]['n_labels']} labels; one accuracy on {rows[0]['n_test']} reviews is good to about {spread:.1f} points.{sure}"
 
-# %% ../nbs/15_cli.ipynb #883bc2f5
+# %% ../nbs/15_cli.ipynb #a0a44202
 def write_report(
     out, # the run's folder
     p, # a `Profile`
@@ -285,7 +286,7 @@ def peak_rss_mb() -> float: # megabytes
     import resource
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/(2**20 if sys.platform == 'darwin' else 2**10)
 
-# %% ../nbs/15_cli.ipynb #f165292c
+# %% ../nbs/15_cli.ipynb #d808f398
 def read_source(
     path # a file, or `-` for standard input
 ) -> str: # its text
@@ -304,7 +305,7 @@ def cmd_tokenize(a):
     from ulmfit_course.tokenization import WordTokenizer
     return WordTokenizer().tokenize(read_source(a.file))
 
-# %% ../nbs/15_cli.ipynb #bc817eaa
+# %% ../nbs/15_cli.ipynb #8db07c49
 def corpus_streams(
     files:list, # corpus files
     out, # folder for the streams, kept so that a stopped run goes on
@@ -341,7 +342,7 @@ def command_line() -> str: # as it was typed, without the folders of this machin
     "The command that is running, for the card of what it makes"
     return ' '.join(['ulmfit-course', *(Path(o).name if '/' in o else o for o in sys.argv[1:])])
 
-# %% ../nbs/15_cli.ipynb #da2716cf
+# %% ../nbs/15_cli.ipynb #f204ec63
 def cmd_train(a):
     from ulmfit_course.classifier import predictions, scores
     from ulmfit_course.data import read_texts, split
@@ -376,8 +377,13 @@ def cmd_generate(a):
     from ulmfit_course.generation import generate
     return generate(a.model, a.prompt, a.tokens, temperature=a.temperature, top_k=a.top_k, top_p=a.top_p, n=a.n, seed=a.seed)
 
-# %% ../nbs/15_cli.ipynb #291f7f2b
-def option(*names, **kw): return names, kw
+# %% ../nbs/15_cli.ipynb #15b4f2c0
+def option(
+    *names, # as for `add_argument`
+    **kw # as for `add_argument`
+) -> tuple: # names, keywords
+    "One argument of a sub-command"
+    return names, kw
 
 model_arg = option('--model', required=True, metavar='NAME|DIR', help='a model of the catalogue or a checkpoint folder')
 corpus_args = [option('--corpus', nargs='+', required=True, metavar='FILE', help='text, JSONL, CSV, TSV or Parquet, .gz and .xz too'), option('--out', required=True, help='checkpoint folder'),
@@ -402,7 +408,7 @@ commands = dict(
     generate=(cmd_generate, 'write text with a language model', "ulmfit-course generate imdb-small --prompt 'This film' --n 3",
               [option('model', metavar='NAME|DIR'), option('--prompt', default=''), option('--tokens', type=int, default=60), option('--temperature', type=float, default=0.8), option('--top-k', type=int, default=0), option('--top-p', type=float, default=1.), option('--n', type=int, default=1), option('--seed', type=int)]))
 
-# %% ../nbs/15_cli.ipynb #533393cd
+# %% ../nbs/15_cli.ipynb #528bc036
 def parser() -> argparse.ArgumentParser: # of the whole command
     "The command line, from the table `commands`"
     top = argparse.ArgumentParser('ulmfit-course', description='ULMFiT, stage by stage.', formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -415,7 +421,7 @@ def parser() -> argparse.ArgumentParser: # of the whole command
         sub.set_defaults(run=run)
     return top
 
-# %% ../nbs/15_cli.ipynb #bf183fc1
+# %% ../nbs/15_cli.ipynb #c6a90b23
 def as_text(
     value # what a sub-command returned
 ) -> str: # lines for a person

@@ -7,8 +7,10 @@ __all__ = ['imdb', 'rotten_tomatoes', 'imdb_full', 'read_texts', 'iter_texts', '
 
 # %% ../nbs/01_data.ipynb #75e92c6a
 import bz2, gzip, json, lzma, os, re, zlib
+from collections import Counter
 from functools import lru_cache
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 import numpy as np, pandas as pd
 from .core import CourseError, text_hash
@@ -45,10 +47,10 @@ def imdb_full(
         try: path = untar_data(URLs.IMDB)
         except Exception as e: raise CourseError(f"the full IMDb data set could not be downloaded ({type(e).__name__}): connect, or set ULMFIT_COURSE_IMDB to a folder with train, test and unsup; imdb() needs neither") from None
     path = Path(path)
-    if not (path/'train').is_dir(): raise CourseError(f"{path} has no folder 'train': ULMFIT_COURSE_IMDB must name the folder that holds train, test and unsup")
-    files = [f for s in ('train', 'test', 'unsup') for f in sorted((path/s).rglob('*.txt'))]
-    part = [f.relative_to(path).parts for f in files]
-    return pd.DataFrame(dict(text=[_decoded(f) for f in files], label=[o[1] if len(o) > 2 else None for o in part], split=[o[0] for o in part]))
+    files = [f for s in ('train/*', 'test/*', 'unsup') for f in sorted(path.glob(f'{s}/*.txt'))]
+    if not files: raise CourseError(f"{path} has no texts in train/pos and the like: ULMFIT_COURSE_IMDB must name the folder that holds train, test and unsup")
+    places = [(None, 'unsup') if f.parent.name == 'unsup' else (f.parent.name, f.parent.parent.name) for f in files]
+    return pd.DataFrame(dict(text=[_decoded(f) for f in files], label=[l for l,_ in places], split=[s for _,s in places]))
 
 def _decoded(path):
     "The text of a file in UTF-8"
@@ -68,37 +70,47 @@ def _kind(path):
 
 def _lines(path):
     "Numbered lines of a text file, packed or not, in UTF-8; byte errors name their line"
-    with _open.get(Path(path).suffix, open)(path, 'rb') as f:
-        for i,line in enumerate(f, 1):
-            try: yield i, line.decode('utf-8-sig' if i == 1 else 'utf8').rstrip('\r\n')
-            except UnicodeDecodeError as e: raise CourseError(f"{path}, line {i}: byte {e.start} is not UTF-8; save the file as UTF-8") from None
+    try:
+        with _open.get(Path(path).suffix, open)(path, 'rb') as f:
+            for i,line in enumerate(f, 1): yield i, line.decode('utf-8-sig' if i == 1 else 'utf8').rstrip('\r\n')
+    except UnicodeDecodeError as e: raise CourseError(f"{path}, line {i}: byte {e.start} is not UTF-8; save the file as UTF-8") from None
+    except (OSError, EOFError, lzma.LZMAError, zlib.error) as e: raise CourseError(f"{path} cannot be read ({e}); check the file, and pack it again if it is packed") from None
 
 def _json_lines(path):
-    "One dictionary a line"
+    "Numbered lines, each a dictionary"
     for i,line in _lines(path):
         if not line.strip(): continue
         try: row = json.loads(line)
         except ValueError as e: raise CourseError(f"{path}, line {i}: not JSON ({e}); write one JSON object a line") from None
         if not isinstance(row, dict): raise CourseError(f"{path}, line {i}: a {type(row).__name__}, not an object; write one JSON object a line")
-        yield row
+        yield i, row
 
 # %% ../nbs/01_data.ipynb #33e169e1
 def _table(path):
     "A file as a data frame, columns as they are"
     kind = _kind(path)
     if kind == 'txt': return pd.DataFrame({'text': [l for _,l in _lines(path) if l.strip()]})
-    if kind == 'jsonl': return pd.DataFrame(list(_json_lines(path)))
-    if kind == 'parquet': return pd.read_parquet(path)
+    if kind == 'jsonl': return pd.DataFrame([r for _,r in _json_lines(path)])
+    if kind == 'parquet': return _parquet(path)
     for _ in _lines(path): pass  # undecodable bytes are told by line
-    try: return pd.read_csv(path, sep='\t' if kind == 'tsv' else ',', encoding='utf-8-sig')
+    try: frame = pd.read_csv(path, sep='\t' if kind == 'tsv' else ',', encoding='utf-8-sig', keep_default_na=False, na_values=[''])
     except pd.errors.EmptyDataError: raise CourseError(f"{path} is empty: give a file with a header and rows") from None
     except pd.errors.ParserError as e: raise CourseError(f"{path}: {str(e).strip().splitlines()[-1]}; check quotes and separators") from None
+    if isinstance(frame.index, pd.RangeIndex): return frame
+    raise CourseError(f"{path}, row 1: more fields than the header has names; put quotes around texts that hold the separator")
+
+def _parquet(path):
+    try: return pd.read_parquet(path)
+    except (OSError, ValueError) as e: raise CourseError(f"{path} cannot be read ({str(e).splitlines()[0]}); write it again as Parquet") from None
 
 def _folder(path):
     "Text files below a folder, each labelled with the folder that it lies in"
     files = sorted(path.rglob('*.txt'))
     if not files: raise CourseError(f"{path} holds no .txt file: give one folder a label with one file a text")
-    return pd.DataFrame(dict(text=[_decoded(f) for f in files], label=[f.parent.name for f in files]))
+    texts = [_decoded(f) for f in files]
+    for f,t in zip(files, texts):
+        if not t.strip(): raise CourseError(f"{f}: empty text; fill or remove the file")
+    return pd.DataFrame(dict(text=texts, label=[f.parent.name for f in files]))
 
 # %% ../nbs/01_data.ipynb #e332c63e
 def read_texts(
@@ -112,10 +124,10 @@ def read_texts(
         name, source = str(source), Path(source)
         if not source.exists(): raise CourseError(f"{name} does not exist: check the path")
         frame = _folder(source) if source.is_dir() else _table(source)
+    if not len(frame): raise CourseError(f"{name} has no rows: give at least one text")
     cols = [text_cols] if isinstance(text_cols, str) else list(text_cols)
     for c in [*cols, *([label_col] if label_col else [])]:
         if c not in frame: raise CourseError(f"{name} has no column {c!r}: it has {', '.join(map(repr, frame.columns)) or 'none'}")
-    if not len(frame): raise CourseError(f"{name} has no rows: give at least one text")
     out = pd.DataFrame({'text': _checked(frame[cols], name)})
     return out.assign(label=_labels(frame[label_col], name)) if label_col else out
 
@@ -123,8 +135,9 @@ def _checked(frame, name):
     "One string a row from the text columns; the first row that is not one is named"
     for c in frame:
         for i,t in enumerate(frame[c], 1):
-            if not isinstance(t, str): raise CourseError(f"{name}, row {i}, column {c!r}: {'missing' if pd.isna(t) else type(t).__name__}, not text; fill or remove the row")
-            if not t.strip(): raise CourseError(f"{name}, row {i}, column {c!r}: empty text; fill or remove the row")
+            if isinstance(t, str) and t.strip(): continue
+            if isinstance(t, str) or pd.api.types.is_scalar(t) and pd.isna(t): raise CourseError(f"{name}, row {i}, column {c!r}: empty text; fill or remove the row")
+            raise CourseError(f"{name}, row {i}, column {c!r}: {type(t).__name__}, not text; choose a column of texts or remove the row")
     if frame.shape[1] == 1: return list(frame.iloc[:, 0])
     return [' '.join(f'xxfld {i} {t}' for i,t in enumerate(row, 1)) for row in frame.itertuples(index=False)]
 
@@ -145,12 +158,12 @@ def iter_texts(
     if not path.exists(): raise CourseError(f"{path} does not exist: check the path")
     kind = None if path.is_dir() else _kind(path)
     if kind == 'txt': texts = (l for _,l in _lines(path))
-    elif kind == 'jsonl': texts = (_value(r, text_col, path) for r in _json_lines(path))
+    elif kind == 'jsonl': texts = (_value(r, text_col, f"{path}, line {i}") for i,r in _json_lines(path))
     else: texts = read_texts(path, text_col).text
     return (t for t in texts if t.strip())
 
-def _value(row, key, path):
-    if not isinstance(row.get(key), str): raise CourseError(f"{path}: a line without text under {key!r}; it has {', '.join(map(repr, row))}")
+def _value(row, key, place):
+    if not isinstance(row.get(key), str): raise CourseError(f"{place}: no text under {key!r}; it has {', '.join(map(repr, row)) or 'nothing'}; name another key or remove the line")
     return row[key]
 
 # %% ../nbs/01_data.ipynb #57fb916f
@@ -168,19 +181,23 @@ def sketch(
 
 # %% ../nbs/01_data.ipynb #d0858774
 def near_identical(
-    texts # a list of strings
+    texts, # a list of strings
+    crowd:int=50 # a run of words that more different texts than this share is no sign of a copy
 ) -> np.ndarray: # a group number for each text `(n,)`
-    "Texts that share at least half of their `sketch` get the same number, and so do their neighbours' neighbours"
-    sketches, seen, parent = [sketch(t) for t in texts], {}, list(range(len(texts)))
+    "Texts with the same `sketch`, or that share half of it, get the same number, and so do their neighbours' neighbours"
+    kinds = {}  # sketch -> its place; equal sketches are compared once
+    kind = [kinds.setdefault(frozenset(sketch(t)), len(kinds)) for t in texts]
+    sketches, seen, parent = list(kinds), {}, list(range(len(kinds)))
+    for i,s in enumerate(sketches):
+        for h in s: seen.setdefault(h, []).append(i)
     def root(i):
         while parent[i] != i: parent[i] = i = parent[parent[i]]
         return i
     for i,s in enumerate(sketches):
-        near = [j for h in s for j in seen.get(h, ())]
-        for j in set(near):
-            if 2*near.count(j) >= min(len(s), len(sketches[j])): parent[root(i)] = root(j)
-        for h in s: seen.setdefault(h, []).append(i)
-    return np.array([root(i) for i in range(len(texts))])
+        near = Counter(chain.from_iterable(seen[h] for h in s if 1 < len(seen[h]) <= crowd))
+        for j,n in near.items():
+            if 2*n >= min(len(s), len(sketches[j])): parent[root(i)] = root(j)
+    return np.array([root(i) for i in kind])
 
 # %% ../nbs/01_data.ipynb #ac9921f2
 def split(
@@ -188,14 +205,14 @@ def split(
     valid:float=0.1, # share for validation
     test:float=0.1 # share for the test
 ) -> pd.DataFrame: # `df` with a column `split`: 'train', 'valid' or 'test'
-    "A split that the texts decide, label by label; near-identical texts stay together"
+    "A split that the texts decide, label by label; near-identical texts stay together, and a label's only text is for training"
     if not (valid >= 0 and test >= 0 and valid+test < 1): raise CourseError(f"valid={valid} and test={test} leave nothing to train on: choose shares that add up to less than 1")
     own = pd.Series([text_hash([t]) for t in df.text], index=df.index)
     group = own.groupby(near_identical(list(df.text))).transform('min')
-    first = pd.DataFrame(dict(group=group, own=own, label=df.label if 'label' in df else ''))
+    first = pd.DataFrame(dict(group=group, own=own, label=df.label.map(str) if 'label' in df else ''))
     first = first.sort_values(['own', 'label']).drop_duplicates('group').sort_values('group')
-    rank = first.groupby('label').cumcount()/first.groupby('label').label.transform('size')
-    part = np.select([rank < test, rank < test+valid], ['test', 'valid'], 'train')
+    place, n = first.groupby('label').cumcount(), first.groupby('label').label.transform('size')
+    part = np.select([n == 1, place/n < test, place/n < test+valid], ['train', 'test', 'valid'], 'train')
     return df.assign(split=group.map(dict(zip(first.group, part))))
 
 # %% ../nbs/01_data.ipynb #df235f13
@@ -208,5 +225,6 @@ def sample(
     if n > len(df): raise CourseError(f"{n} rows asked of {len(df)}: ask for fewer")
     shuffled = df.sample(frac=1, random_state=seed)
     if 'label' not in df: return shuffled[:n]
-    place = (shuffled.groupby('label').cumcount()+0.5)/shuffled.groupby('label').label.transform('size')
-    return shuffled.loc[place.sort_values(kind='stable').index[:n]]
+    rows = shuffled.groupby(shuffled.label.map(str))
+    place = (rows.cumcount()+0.5)/rows.text.transform('size')
+    return shuffled.iloc[np.argsort(place.values, kind='stable')[:n]]

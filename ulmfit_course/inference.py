@@ -5,16 +5,16 @@
 # %% auto #0
 __all__ = ['save_bundle', 'batches', 'TextClassifier', 'load_bundle']
 
-# %% ../nbs/12_inference.ipynb #993ffcc1
+# %% ../nbs/12_inference.ipynb #98d79ae4
 from pathlib import Path
 import numpy as np, pandas as pd, torch
 from .core import Checkpoint, CourseError, atomic_path, load_checkpoint, save_checkpoint
-from .tokenization import WordTokenizer, check_text
+from .tokenization import WordTokenizer
 from .data import read_texts
 from .batching import TextToIds
 from .classifier import text_classifier
 
-# %% ../nbs/12_inference.ipynb #7165691b
+# %% ../nbs/12_inference.ipynb #1bf92b71
 def _tokenizer_of(learn):
     "The tokenizer of our own loaders; `None` for fastai's, whose words are those of `WordTokenizer`"
     steps = [f for tl in getattr(learn.dls.train_ds, 'tls', []) for f in tl.tfms.fs]
@@ -34,7 +34,7 @@ def save_bundle(
                   bptt=encoder.bptt, max_len=encoder.max_len, card=card)
     return save_checkpoint(path, Checkpoint(learn.model.state_dict(), list(words), config))
 
-# %% ../nbs/12_inference.ipynb #94b98145
+# %% ../nbs/12_inference.ipynb #c7052a60
 def batches(
     lens: list,                # tokens of each text
     bs: int = 64,              # most texts of a batch
@@ -49,7 +49,7 @@ def batches(
         batch.append(i)
     if batch: yield batch
 
-# %% ../nbs/12_inference.ipynb #3510a4dc
+# %% ../nbs/12_inference.ipynb #dd669607
 class TextClassifier:
     "A classifier at work: texts in, labels and probabilities out. It keeps nothing from one call to the next"
     def __init__(self,
@@ -78,7 +78,10 @@ class TextClassifier:
     ) -> np.ndarray:   # `(n, n_class)`, in the order of the texts
         "Class probabilities. Raises `CourseError` for what is not text"
         if isinstance(texts, str): raise CourseError("expected a list of texts and got one string: write [text], or use predict(text)")
-        ids = self.to_ids.ids([check_text(t) for t in texts])
+        texts = list(texts)
+        for i,t in enumerate(texts):
+            if not isinstance(t, str): raise CourseError(f"text {i} is not a string but {type(t).__name__} ({str(t)[:40]!r}): drop or fill such rows")
+        ids = self.to_ids.ids(texts)
         probs = np.zeros((len(ids), len(self.labels)), dtype=np.float32)
         for batch in batches([len(o) for o in ids], bs): probs[batch] = self.run([ids[i] for i in batch])
         return probs
@@ -112,7 +115,7 @@ class TextClassifier:
             with atomic_path(out) as tmp: frame.to_csv(tmp, index=False)
         return frame
 
-# %% ../nbs/12_inference.ipynb #ad6e8b58
+# %% ../nbs/12_inference.ipynb #29bc1805
 def load_bundle(
     path,                # folder that `save_bundle` wrote
     device=None,         # where to compute, the CPU if not given

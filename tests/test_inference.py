@@ -1,0 +1,152 @@
+"The bundle: safe to open, the same answers however it is asked"
+import json, os, pickle, resource, shutil, subprocess, sys
+from concurrent.futures import ThreadPoolExecutor
+import numpy as np, pandas as pd, pytest, torch
+from ulmfit_course.batching import classifier_dataloaders
+from ulmfit_course.classifier import predictions, text_classifier_learner
+from ulmfit_course.core import CourseError, save_checkpoint
+from ulmfit_course.inference import batches, load_bundle, save_bundle
+from ulmfit_course.tokenization import CharTokenizer
+from test_classifier import checkpoint, frame, sizes, words
+
+torch.set_num_threads(1)
+
+@pytest.fixture(scope='module')
+def learn():
+    torch.manual_seed(0)
+    learn = text_classifier_learner(classifier_dataloaders(frame(32), frame(16, 1), words, bs=8, device='cpu'), checkpoint(), verbose=False, max_len=100)
+    with learn.no_bar(), learn.no_logging(): learn.fine_tune(3, 3e-2)
+    return learn
+
+@pytest.fixture(scope='module')
+def bundle(learn, tmp_path_factory): return save_bundle(learn, tmp_path_factory.mktemp('b')/'bundle', data='made up')
+
+@pytest.fixture(scope='module')
+def clas(bundle): return load_bundle(bundle)
+
+@pytest.fixture
+def broken(bundle, tmp_path): return shutil.copytree(bundle, tmp_path/'broken')
+
+def change(folder, **kw):
+    path = folder/'config.json'
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps({k: v for k,v in {**config, **kw}.items() if v is not None}))
+
+def test_same_as_the_learner(learn, clas):
+    texts = list(frame(16, 1).text)
+    assert np.allclose(clas.probabilities(texts), predictions(learn)[0], atol=0.01)
+    label, index, probs = clas.predict(texts[0])
+    l, i, p = learn.predict(texts[0])
+    assert (label, int(index)) == (l, int(i)) and torch.allclose(probs, p, atol=0.01) and probs.dtype == torch.float32
+
+def test_settings_travel(clas, learn): assert clas.model[0].max_len == learn.model[0].max_len == 100 and clas.config['card'] == dict(data='made up')
+
+def test_order_batch_and_company_do_not_matter(clas):
+    texts = list(frame(40, 3).text) + ['', 'film ' * 300]
+    expected = np.stack([clas.predict(t)[2].numpy() for t in texts])
+    for bs in (1, 3, 64): assert np.allclose(clas.probabilities(texts, bs), expected, atol=1e-5)
+    assert np.allclose(clas.probabilities(texts[::-1])[::-1], expected, atol=1e-5)
+    assert np.allclose(clas.probabilities(pd.Series(texts, index=range(9, 9+len(texts)))), expected, atol=1e-5)
+    assert np.allclose(clas.probabilities(t for t in texts), expected, atol=1e-5)
+
+def test_threads(clas):
+    texts = list(frame(24, 4).text)
+    expected = [clas.predict(t)[2] for t in texts]
+    with ThreadPoolExecutor(8) as pool: got = list(pool.map(lambda t: clas.predict(t)[2], texts*4))
+    assert all(torch.equal(a, b) for a,b in zip(got, expected*4))
+
+def test_batches_against_their_promises():
+    lens = np.random.default_rng(0).integers(1, 500, 300).tolist() + [5000]
+    out = list(batches(lens, 16, 2000))
+    assert sorted(i for b in out for i in b) == list(range(301)) and out[0] == [300]
+    assert all(len(b) <= 16 and (len(b) == 1 or len(b)*max(lens[i] for i in b) <= 2000) for b in out)
+
+def test_nothing_and_no_text(clas):
+    assert clas.probabilities([]).shape == (0, 2)
+    assert list(clas.predict_frame([]).columns) == ['text', 'label', 'probability', 'p_neg', 'p_pos']
+    with pytest.raises(CourseError, match='text 1 is not a string but float'): clas.probabilities(['a', float('nan')])
+    with pytest.raises(CourseError, match='one string'): clas.predict_frame('a film')
+    with pytest.raises(CourseError, match='NoneType'): clas.predict(None)
+
+@pytest.mark.parametrize('kind', ['csv', 'jsonl', 'txt'])
+def test_files(clas, tmp_path, kind):
+    texts = list(frame(6, 6).text)
+    path, out = tmp_path/f'in.{kind}', tmp_path/'out.csv'
+    if kind == 'csv': pd.DataFrame(dict(text=texts)).to_csv(path, index=False)
+    else: path.write_text('\n'.join(json.dumps(dict(text=t)) if kind == 'jsonl' else t for t in texts))
+    table = clas.predict_file(path, out)
+    assert list(table.text) == texts and np.allclose(table[['p_neg', 'p_pos']], clas.probabilities(texts))
+    assert np.allclose(table.probability, table[['p_neg', 'p_pos']].max(axis=1))
+    pd.testing.assert_frame_equal(pd.read_csv(out), table, check_dtype=False)
+    assert sorted(os.listdir(tmp_path)) == sorted([path.name, 'out.csv'])
+
+def test_bad_files_leave_nothing(clas, tmp_path):
+    pd.DataFrame(dict(text=['good', None])).to_csv(tmp_path/'in.csv', index=False)
+    for kw, message in [({}, 'row 2'), (dict(text_cols='review'), "no column 'review'")]:
+        with pytest.raises(CourseError, match=message): clas.predict_file(tmp_path/'in.csv', tmp_path/'out.csv', **kw)
+    assert os.listdir(tmp_path) == ['in.csv']
+
+class Evil:
+    def __init__(self, path): self.path = path
+    def __reduce__(self): return os.mkdir, (str(self.path),)
+
+def test_a_pickle_is_refused_and_does_not_run(broken, tmp_path):
+    for path in (broken/'model.safetensors', tmp_path/'model.pkl'): path.write_bytes(pickle.dumps(Evil(tmp_path/'ran')))
+    for path in (broken, tmp_path/'model.pkl'):
+        with pytest.raises(CourseError): load_bundle(path)
+    assert not (tmp_path/'ran').exists()
+    pickle.loads((tmp_path/'model.pkl').read_bytes())   # it is a working pickle
+    assert (tmp_path/'ran').exists()
+
+@pytest.mark.parametrize('share', [0, 0.01, 0.5, 0.999])
+def test_truncated_weights(broken, share):
+    whole = (broken/'model.safetensors').read_bytes()
+    (broken/'model.safetensors').write_bytes(whole[:int(len(whole)*share)])
+    with pytest.raises(CourseError, match='broken') as e: load_bundle(broken)
+    assert '\n' not in str(e.value)
+
+@pytest.mark.parametrize('kw, message', [
+    (dict(labels=['a', 'b', 'c']), 'do not fit'), (dict(arch=dict(sizes, n_hid=8)), 'do not fit'), (dict(labels=None), "no 'labels'"),
+    (dict(backwards=None), "no 'backwards'"), (dict(stage='lm_finetuning'), 'not a classifier'), (dict(vocab_hash='0'), 'not the vocabulary')])
+def test_inconsistent_bundles(broken, kw, message):
+    change(broken, **kw)
+    with pytest.raises(CourseError, match=message) as e: load_bundle(broken)
+    assert '\n' not in str(e.value)
+
+def test_other_words_and_missing_files(broken, tmp_path):
+    (broken/'vocab.json').write_text(json.dumps(words[::-1]))
+    with pytest.raises(CourseError, match='not the vocabulary'): load_bundle(broken)
+    (broken/'vocab.json').unlink()
+    with pytest.raises(CourseError, match='vocab.json is missing'): load_bundle(broken)
+    with pytest.raises(CourseError, match='not a classifier'): load_bundle(save_checkpoint(tmp_path/'lm', checkpoint()))
+
+def test_a_tokenizer_that_cannot_be_kept(tmp_path):
+    dls = classifier_dataloaders(frame(8), frame(8, 1), words, bs=4, tok=CharTokenizer(), device='cpu')
+    with pytest.raises(CourseError, match='characters'): save_bundle(text_classifier_learner(dls, checkpoint(), verbose=False), tmp_path/'b')
+    assert not (tmp_path/'b').exists()
+
+def test_backward_bundle(tmp_path):
+    dls = classifier_dataloaders(frame(16), frame(8, 1), words, bs=4, backwards=True, device='cpu')
+    learn = text_classifier_learner(dls, checkpoint(backwards=True), backwards=True, verbose=False)
+    learn.model.eval()
+    clas = load_bundle(save_bundle(learn, tmp_path/'b'))
+    text = 'the film was great . the film was dull'
+    ids = torch.tensor([words.index(w) for w in ('xxbos ' + text).split()][::-1])
+    with torch.no_grad(): expected = learn.model(ids[None])[0].softmax(1)[0]
+    assert torch.allclose(clas.predict(text)[2], expected, atol=1e-5)
+
+def test_bf16_is_close(bundle, clas):
+    texts = list(frame(20, 7).text)
+    assert np.allclose(load_bundle(bundle, bf16=True).probabilities(texts), clas.probabilities(texts), atol=0.05)
+
+def test_memory_does_not_grow_with_a_long_text(clas):
+    peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/1024
+    clas.predict('the film was great '*500)
+    before = peak()
+    clas.predict('the film was great '*10_000)
+    assert peak()-before < 60   # the states of all 40,000 tokens of a full-size network would need 64 MB at 400 features
+
+def test_a_fresh_process_predicts(bundle):
+    code = f"from ulmfit_course.inference import load_bundle; print(load_bundle({str(bundle)!r}).predict('the film was great fun')[0])"
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.strip() in ('pos', 'neg')
