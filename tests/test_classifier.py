@@ -199,3 +199,6 @@ def test_ensemble():
     a, b = np.array([[.9, .1], [.6, .4]]), np.array([[.5, .5], [.2, .8]])
     assert np.allclose(ensemble(a, b), [[.7, .3], [.4, .6]]) and np.allclose(ensemble(a), a)
     with pytest.raises(CourseError, match='same texts'): ensemble(a, b[:1])
+
+def test_a_misspelt_setting_is_an_error(dls):
+    with pytest.raises(CourseError, match='n_layer'): text_classifier_learner(dls, None, config=dict(emb_sz=12, n_layer=3))

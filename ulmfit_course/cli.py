@@ -9,12 +9,12 @@ __all__ = ['demo_shares', 'page', 'model_arg', 'corpus_args', 'data_args', 'comm
            'cmd_tokenize', 'corpus_streams', 'cmd_pretrain', 'cmd_finetune_lm', 'command_line', 'cmd_train',
            'cmd_evaluate', 'cmd_predict', 'cmd_generate', 'option', 'parser', 'as_text', 'as_line', 'main']
 
-# %% ../nbs/15_cli.ipynb #a51b124a
+# %% ../nbs/15_cli.ipynb #fc389ca1
 import argparse, base64, html, io, json, math, sys, time
 from pathlib import Path
 from .core import CourseError, atomic_folder, atomic_path, environment, profile, save_run, set_seed, write_json
 
-# %% ../nbs/15_cli.ipynb #4df8f9df
+# %% ../nbs/15_cli.ipynb #4d7800b5
 class Steps:
     "Announces each step of a run on standard error, with the share done and the time left"
     def __init__(self,
@@ -42,7 +42,7 @@ class Steps:
         self.done += self.shares[self.current]
         self.current = None
 
-# %% ../nbs/15_cli.ipynb #8d7dfdbf
+# %% ../nbs/15_cli.ipynb #65009d02
 def demo_texts(
     p, # a `Profile`
     seed:int=42 # which reviews are drawn
@@ -53,7 +53,7 @@ def demo_texts(
     draw = lambda part, n: sample(parts[part], min(n, len(parts[part])), seed).reset_index(drop=True)
     return draw('train', p.labels), draw('valid', max(60, p.labels//10)), draw('test', p.tests), list(draw('train', p.lm_texts).text)
 
-# %% ../nbs/15_cli.ipynb #2f74e10d
+# %% ../nbs/15_cli.ipynb #05662cc9
 def trace(
     learn # a fastai `Learner`
 ): # the same learner, with `learn.trace.losses` and `learn.trace.rates`, one entry a training step
@@ -66,7 +66,7 @@ def trace(
             if self.training: self.losses.append(self.smooth_loss.item()); self.rates.append(self.opt.hypers[-1]['lr'])
     return learn.add_cb(Trace())
 
-# %% ../nbs/15_cli.ipynb #bbea7d0f
+# %% ../nbs/15_cli.ipynb #6b0147f9
 def stage3(
     train, # labelled reviews: columns `text`, `label`
     valid, # held-out reviews that may be looked at while training
@@ -97,7 +97,7 @@ def stage3(
         else: learn.fit_gradually(epochs, lr)
     return learn
 
-# %% ../nbs/15_cli.ipynb #6f3ba99c
+# %% ../nbs/15_cli.ipynb #477df625
 def measured(
     name:str, # the row's name in the table
     train, # the labelled reviews that were learned from
@@ -111,7 +111,7 @@ def measured(
     s = scores(labels, test.label, probs)
     return dict(name=name, n_labels=len(train), n_test=len(test), accuracy=round(s['accuracy'], 4), f1=round(s['f1'], 4), seconds=round(seconds, 1))
 
-# %% ../nbs/15_cli.ipynb #6e9d8991
+# %% ../nbs/15_cli.ipynb #d6ed642c
 demo_shares = {'TF-IDF': 10, 'from scratch': 90, 'stage 2 from wiki-small': 110, 'a review': 5, 'wiki-small after this stage 2': 90, 'imdb-small': 90, 'report': 10}
 
 def demo(
@@ -138,7 +138,7 @@ def demo(
         return learn, probs
 
     steps('stage 2 from wiki-small')
-    lm = demo_stage2(unlabelled, out, p)
+    lm = demo_stage2(unlabelled, p)
     steps('from scratch')
     stage3_row('ULMFiT from scratch', None, vocab=lm.vocab, config=lm.config['arch'])
     steps('wiki-small after this stage 2')
@@ -150,27 +150,28 @@ def demo(
     steps('report')
     return write_report(Path(out), p, seed, steps, rows, lm, learn, test, probs, written)
 
-# %% ../nbs/15_cli.ipynb #a99fdcd4
+# %% ../nbs/15_cli.ipynb #354c4bad
 def demo_epochs(p) -> tuple:
     "Epochs of the four steps of gradual unfreezing in the demo"
     return (1, 1, 1, 1) if p.name == 'tiny' else (2, 1, 1, p.clas_epochs-1)
 
 def demo_stage2(
     texts:list, # reviews without labels
-    folder, # where the checkpoint goes
     p # a `Profile`
 ): # the fine-tuned `Checkpoint`
-    "A short stage 2 on `texts` from `wiki-small`, a tenth of the texts held out"
+    "A short stage 2 on `texts` from `wiki-small`, a tenth of the texts held out; nothing is left on disk"
+    from tempfile import TemporaryDirectory
     from ulmfit_course.batching import TokenStream
     from ulmfit_course.lm_finetuning import finetune_lm
     from ulmfit_course.pretraining import load_pretrained
-    base, n = load_pretrained('wiki-small'), max(2, len(texts)//10)
-    train = TokenStream.build(texts[n:], Path(folder)/'streams'/'train', max_vocab=len(base.vocab))
-    valid = TokenStream.build(texts[:n], Path(folder)/'streams'/'valid', vocab=train.vocab)
-    return finetune_lm('wiki-small', train, valid, Path(folder)/'lm', parts=p.lm_epochs, slices=1, bs=p.bs, seq_len=p.seq_len, bar=False,
-                       corpus=f'{len(texts)} training reviews', command='ulmfit-course demo')
+    n = max(2, len(texts)//10)
+    with TemporaryDirectory() as folder:
+        train = TokenStream.build(texts[n:], Path(folder)/'train', max_vocab=len(load_pretrained('wiki-small').vocab))
+        valid = TokenStream.build(texts[:n], Path(folder)/'valid', vocab=train.vocab)
+        return finetune_lm('wiki-small', train, valid, Path(folder)/'lm', parts=p.lm_epochs, slices=1, bs=p.bs, seq_len=p.seq_len, bar=False,
+                           corpus=f'{len(texts)} training reviews', command='ulmfit-course demo')
 
-# %% ../nbs/15_cli.ipynb #cff17428
+# %% ../nbs/15_cli.ipynb #bbfc8005
 def picture(
     fig, # a matplotlib figure; it is closed
     alt:str # the text that stands for it
@@ -211,7 +212,7 @@ def confusion(
         for j,n in enumerate(r): ax.text(j, i, n, ha='center', va='center', color='white' if n > m.max()/2 else 'black')
     return picture(fig, 'Confusion matrix: ' + '; '.join(f'true {a}: ' + ', '.join(f'{n} as {b}' for b,n in zip(labels, r)) for a,r in zip(labels, m)))
 
-# %% ../nbs/15_cli.ipynb #2a812b40
+# %% ../nbs/15_cli.ipynb #46676c06
 page = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>
 <style>body{{font:16px/1.5 system-ui,sans-serif;max-width:52rem;margin:2rem auto;padding:0 1rem;color:#222}}table{{border-collapse:collapse;margin:1rem 0}}
 td,th{{padding:.3rem .8rem;border-bottom:1px solid #ccc;text-align:left;vertical-align:top}}img{{max-width:100%}}small{{color:#555}}</style>
@@ -226,7 +227,7 @@ def html_table(
     body = ''.join('<tr>' + ''.join(f'<td>{cell(o)}</td>' for o in r.values()) + '</tr>' for r in rows)
     return f'<table><tr>{head}</tr>{body}</table>'
 
-# %% ../nbs/15_cli.ipynb #643d6394
+# %% ../nbs/15_cli.ipynb #fb4ced9a
 def report_page(
     report:dict, # as in `report.json`
     learn, # the last row's learner
@@ -255,7 +256,7 @@ def verdict(
     sure = '' if abs(gain) > spread else ' That is within what chance does to a test of this size.'
     return f"{rows[-1]['name']} is {abs(gain):.1f} points {word} {rows[0]['name']} with {rows[0]['n_labels']} labels; one accuracy on {rows[0]['n_test']} reviews is good to about {spread:.1f} points.{sure}"
 
-# %% ../nbs/15_cli.ipynb #a0a44202
+# %% ../nbs/15_cli.ipynb #9aa69a87
 def write_report(
     out, # the run's folder
     p, # a `Profile`
@@ -286,7 +287,7 @@ def peak_rss_mb() -> float: # megabytes
     import resource
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/(2**20 if sys.platform == 'darwin' else 2**10)
 
-# %% ../nbs/15_cli.ipynb #d808f398
+# %% ../nbs/15_cli.ipynb #203ee7ef
 def read_source(
     path # a file, or `-` for standard input
 ) -> str: # its text
@@ -305,7 +306,7 @@ def cmd_tokenize(a):
     from ulmfit_course.tokenization import WordTokenizer
     return WordTokenizer().tokenize(read_source(a.file))
 
-# %% ../nbs/15_cli.ipynb #8db07c49
+# %% ../nbs/15_cli.ipynb #7ae3d552
 def corpus_streams(
     files:list, # corpus files
     out, # folder for the streams, kept so that a stopped run goes on
@@ -342,7 +343,7 @@ def command_line() -> str: # as it was typed, without the folders of this machin
     "The command that is running, for the card of what it makes"
     return ' '.join(['ulmfit-course', *(Path(o).name if '/' in o else o for o in sys.argv[1:])])
 
-# %% ../nbs/15_cli.ipynb #f204ec63
+# %% ../nbs/15_cli.ipynb #97717198
 def cmd_train(a):
     from ulmfit_course.classifier import predictions, scores
     from ulmfit_course.data import read_texts, split
@@ -377,7 +378,7 @@ def cmd_generate(a):
     from ulmfit_course.generation import generate
     return generate(a.model, a.prompt, a.tokens, temperature=a.temperature, top_k=a.top_k, top_p=a.top_p, n=a.n, seed=a.seed)
 
-# %% ../nbs/15_cli.ipynb #15b4f2c0
+# %% ../nbs/15_cli.ipynb #4cf6f17a
 def option(
     *names, # as for `add_argument`
     **kw # as for `add_argument`
@@ -408,7 +409,7 @@ commands = dict(
     generate=(cmd_generate, 'write text with a language model', "ulmfit-course generate imdb-small --prompt 'This film' --n 3",
               [option('model', metavar='NAME|DIR'), option('--prompt', default=''), option('--tokens', type=int, default=60), option('--temperature', type=float, default=0.8), option('--top-k', type=int, default=0), option('--top-p', type=float, default=1.), option('--n', type=int, default=1), option('--seed', type=int)]))
 
-# %% ../nbs/15_cli.ipynb #528bc036
+# %% ../nbs/15_cli.ipynb #7d8492a2
 def parser() -> argparse.ArgumentParser: # of the whole command
     "The command line, from the table `commands`"
     top = argparse.ArgumentParser('ulmfit-course', description='ULMFiT, stage by stage.', formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -421,7 +422,7 @@ def parser() -> argparse.ArgumentParser: # of the whole command
         sub.set_defaults(run=run)
     return top
 
-# %% ../nbs/15_cli.ipynb #c6a90b23
+# %% ../nbs/15_cli.ipynb #4de166eb
 def as_text(
     value # what a sub-command returned
 ) -> str: # lines for a person

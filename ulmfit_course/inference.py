@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['save_bundle', 'batches', 'TextClassifier', 'load_bundle']
 
-# %% ../nbs/12_inference.ipynb #98d79ae4
+# %% ../nbs/12_inference.ipynb #56c0a52c
 from pathlib import Path
 import numpy as np, pandas as pd, torch
 from .core import Checkpoint, CourseError, atomic_path, load_checkpoint, save_checkpoint
@@ -14,7 +14,7 @@ from .data import read_texts
 from .batching import TextToIds
 from .classifier import text_classifier
 
-# %% ../nbs/12_inference.ipynb #1bf92b71
+# %% ../nbs/12_inference.ipynb #012cf8a1
 def _tokenizer_of(learn):
     "The tokenizer of our own loaders; `None` for fastai's, whose words are those of `WordTokenizer`"
     steps = [f for tl in getattr(learn.dls.train_ds, 'tls', []) for f in tl.tfms.fs]
@@ -34,7 +34,7 @@ def save_bundle(
                   bptt=encoder.bptt, max_len=encoder.max_len, card=card)
     return save_checkpoint(path, Checkpoint(learn.model.state_dict(), list(words), config))
 
-# %% ../nbs/12_inference.ipynb #c7052a60
+# %% ../nbs/12_inference.ipynb #39335ada
 def batches(
     lens: list,                # tokens of each text
     bs: int = 64,              # most texts of a batch
@@ -49,7 +49,7 @@ def batches(
         batch.append(i)
     if batch: yield batch
 
-# %% ../nbs/12_inference.ipynb #dd669607
+# %% ../nbs/12_inference.ipynb #0fe07a92
 class TextClassifier:
     "A classifier at work: texts in, labels and probabilities out. It keeps nothing from one call to the next"
     def __init__(self,
@@ -115,7 +115,7 @@ class TextClassifier:
             with atomic_path(out) as tmp: frame.to_csv(tmp, index=False)
         return frame
 
-# %% ../nbs/12_inference.ipynb #29bc1805
+# %% ../nbs/12_inference.ipynb #63de25ff
 def load_bundle(
     path,                # folder that `save_bundle` wrote
     device=None,         # where to compute, the CPU if not given
