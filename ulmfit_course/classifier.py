@@ -6,7 +6,7 @@
 __all__ = ['gradual_steps', 'concat_pool', 'PoolingLinearClassifier', 'right_pad', 'SentenceEncoder', 'text_classifier',
            'ClassifierLearner', 'predictions', 'text_classifier_learner', 'tfidf_baseline', 'scores', 'ensemble']
 
-# %% ../nbs/08_classifier.ipynb #af990084
+# %% ../nbs/08_classifier.ipynb #7f8129be
 import copy
 import numpy as np, pandas as pd, torch
 from torch import nn, Tensor
@@ -25,7 +25,7 @@ from .awd_lstm import AWD_LSTM, BF16, bf16_available, lm_config, small_config
 from .lm_finetuning import check_direction, match_vocab, vocab_coverage
 from .pretraining import fused_adam, load_pretrained
 
-# %% ../nbs/08_classifier.ipynb #83c21f22
+# %% ../nbs/08_classifier.ipynb #90c0eaa4
 def concat_pool(
     states: Tensor,  # encoder states `(bs, n, emb_sz)`
     mask: Tensor,    # places that hold no token `(bs, n)`, `bool`
@@ -37,7 +37,7 @@ def concat_pool(
     mean = states.masked_fill(hidden, 0.).sum(1)/(~hidden).sum(1)
     return torch.cat([states[torch.arange(len(states)), last], largest, mean], 1)
 
-# %% ../nbs/08_classifier.ipynb #9a46f213
+# %% ../nbs/08_classifier.ipynb #e54796d1
 class PoolingLinearClassifier(nn.Module):
     "Concat pooling, then linear layers with batch normalization and dropout"
     def __init__(self,
@@ -52,7 +52,7 @@ class PoolingLinearClassifier(nn.Module):
         states, mask = input
         return self.layers(concat_pool(states, mask)), states, states
 
-# %% ../nbs/08_classifier.ipynb #e4e0f1bd
+# %% ../nbs/08_classifier.ipynb #9f982b7f
 def right_pad(
     ids: Tensor,       # `(bs, n)`, padded in any way
     pad_idx: int = 1,  # id of `xxpad`
@@ -62,7 +62,7 @@ def right_pad(
     order = (~real).to(torch.uint8).argsort(dim=1, stable=True)
     return ids.gather(1, order), real.sum(1)
 
-# %% ../nbs/08_classifier.ipynb #9907b991
+# %% ../nbs/08_classifier.ipynb #c02d956c
 class SentenceEncoder(nn.Module):
     "Read whole documents, a chunk at a time; the states of a text do not depend on its batch"
     def __init__(self,
@@ -92,7 +92,7 @@ class SentenceEncoder(nn.Module):
         mask = (place >= lens[:, None]) | (place < first[:, None])
         return torch.cat(states, 1)[back], mask[back]
 
-# %% ../nbs/08_classifier.ipynb #b7d7f56e
+# %% ../nbs/08_classifier.ipynb #e1508f76
 def text_classifier(
     vocab_sz: int,           # words
     n_class: int,            # classes
@@ -111,7 +111,7 @@ def text_classifier(
     encoder = SentenceEncoder(bptt, AWD_LSTM(vocab_sz, **cfg), max_len=max_len)
     return SequentialRNN(encoder, PoolingLinearClassifier([3*cfg['emb_sz'], lin_ftrs, n_class], [output_p, ps]))
 
-# %% ../nbs/08_classifier.ipynb #aa1c12da
+# %% ../nbs/08_classifier.ipynb #6b0c6db0
 class ClassifierLearner(TextLearner):
     "fastai's text learner, whose `load_encoder` checks vocabulary and direction"
     backwards, arch = False, None
@@ -132,7 +132,7 @@ class ClassifierLearner(TextLearner):
         self.freeze()
         return self
 
-# %% ../nbs/08_classifier.ipynb #8bd9f09d
+# %% ../nbs/08_classifier.ipynb #57745c4f
 @patch
 def predict(self:ClassifierLearner,
     item: str,  # one text
@@ -141,7 +141,7 @@ def predict(self:ClassifierLearner,
     "fastai's `predict`, without a progress bar"
     with self.no_bar(): return super(ClassifierLearner, self).predict(check_text(item), **kwargs)
 
-# %% ../nbs/08_classifier.ipynb #75011211
+# %% ../nbs/08_classifier.ipynb #8996038c
 @patch
 def show_results(self:ClassifierLearner,
     ds_idx: int = 1,       # 0: training texts, 1: validation texts
@@ -161,7 +161,7 @@ def show_results(self:ClassifierLearner,
     rows = [(text(r), labels[t], labels[q.argmax()], q.max()) for r,t,q in zip(x[:max_n].tolist(), y.tolist(), probs)]
     return pd.DataFrame(rows, columns=['text', 'label', 'predicted', 'probability'])
 
-# %% ../nbs/08_classifier.ipynb #16cb238a
+# %% ../nbs/08_classifier.ipynb #d4f169d7
 def predictions(
     learn,      # a fitted classifier
     dl=None,    # a loader, such as `learn.dls.test_dl(texts)`; the validation texts if not given
@@ -170,7 +170,7 @@ def predictions(
     with learn.no_bar(), learn.no_logging(): probs, y = learn.get_preds(dl=dl)
     return probs.numpy(), None if y is None else y.numpy()
 
-# %% ../nbs/08_classifier.ipynb #3547f6e6
+# %% ../nbs/08_classifier.ipynb #d23866f1
 def text_classifier_learner(
     dls,                          # `classifier_dataloaders`, or fastai's own for text
     model='imdb-small',           # whose encoder: a name, a folder or a `Checkpoint`; `None`: from scratch
@@ -193,7 +193,7 @@ def text_classifier_learner(
     learn.backwards, learn.arch = backwards, dict(arch)
     return learn.load_encoder(ck, verbose) if ck else learn
 
-# %% ../nbs/08_classifier.ipynb #4ec6fe4b
+# %% ../nbs/08_classifier.ipynb #b546e279
 gradual_steps = ((-1, 1.), (-2, 1/2), (-3, 1/4), (0, 1/10))   # what to unfreeze (0: all), and the share of the peak rate
 
 @patch
@@ -210,7 +210,7 @@ def fit_gradually(self:TextLearner,
         peak, depth = lr*share, len(self.opt.param_lists)-1
         self.fit_one_cycle(n, slice(peak/factor**depth, peak), moms=(0.8, 0.7, 0.8))
 
-# %% ../nbs/08_classifier.ipynb #5f876ed2
+# %% ../nbs/08_classifier.ipynb #b3a47f9a
 def tfidf_baseline(
     train: pd.DataFrame,  # columns `text` and `label`
     test: pd.DataFrame,   # column `text`
@@ -223,7 +223,7 @@ def tfidf_baseline(
     pipe = make_pipeline(counts, LogisticRegression(C=10, max_iter=1000)).fit(train.text, train.label)
     return pipe.predict_proba(test.text), pipe
 
-# %% ../nbs/08_classifier.ipynb #a31185d3
+# %% ../nbs/08_classifier.ipynb #0193ffe6
 def scores(
     labels: list,      # classes, in the order of the columns of `probs`
     y: list,           # the true label of each text
@@ -235,7 +235,7 @@ def scores(
     precision, recall, f1, _ = precision_recall_fscore_support(y, pred, average='macro', zero_division=0)
     return dict(accuracy=accuracy_score(y, pred), precision=precision, recall=recall, f1=f1, n=len(pred))
 
-# %% ../nbs/08_classifier.ipynb #259adbdf
+# %% ../nbs/08_classifier.ipynb #37b64cb8
 def ensemble(
     *probs,      # class probabilities of several models, each `(n, n_class)`
 ) -> np.ndarray: # their mean `(n, n_class)`
