@@ -1,0 +1,110 @@
+"Stage 2: matched words, rates, schedules against the paper's formulas, files that know their words, runs that go on"
+import math
+import numpy as np, pytest, torch
+from fastai.callback.core import Callback
+from ulmfit_course.awd_lstm import language_model
+from ulmfit_course.batching import TokenStream, lm_dataloaders
+from ulmfit_course.core import Checkpoint, CourseError, load_checkpoint, set_seed
+from ulmfit_course.lm_finetuning import discriminative, finetune_lm, language_model_learner, match_vocab, slanted_triangular, vocab_coverage
+from ulmfit_course.pretraining import model_of
+
+words = ['xxunk', 'xxpad', 'xxbos', *'abcdefghijklmnop']
+config = dict(emb_sz=8, n_hid=12, n_layers=2)
+
+@pytest.fixture(autouse=True)
+def own_home(tmp_path, monkeypatch): monkeypatch.setenv('ULMFIT_COURSE_HOME', str(tmp_path/'home'))
+
+def checkpoint(backwards=False):
+    set_seed(0)
+    return Checkpoint(language_model(len(words), config).state_dict(), words, dict(arch=config, stage='pretraining', backwards=backwards))
+
+def stream(n, vocab=words, seed=0):  # each letter is followed by the next one, three times in four
+    rng, ids = np.random.default_rng(seed), [3]
+    for _ in range(n-1): ids.append(3 + (ids[-1]-2)%16 if rng.random() < 0.75 else int(rng.integers(3, 19)))
+    return TokenStream(np.array(ids, dtype=np.uint16), vocab)
+
+def learner(model=None, vocab=words, **kw):
+    dls = lm_dataloaders(stream(4000, vocab), stream(800, vocab, 1), bs=4, seq_len=16, device='cpu')
+    return language_model_learner(dls, model or checkpoint(), verbose=False, **kw)
+
+def quietly(learn, n=1, lr=1e-2):
+    with learn.no_bar(), learn.no_logging(): learn.fit_slanted_triangular(n, lr)
+    return learn
+
+def test_matched_words_keep_their_rows_and_new_ones_get_the_mean():
+    ck, vocab = checkpoint(), ['xxunk', 'xxpad', 'xxbos', 'zeta', *reversed(words[3:])]
+    new = match_vocab(ck, vocab)
+    for key in ('0.encoder.weight', '1.decoder.bias'):
+        old = ck.weights[key]
+        for i,w in enumerate(vocab): assert torch.allclose(new.weights[key][i], old[words.index(w)] if w in words else old.mean(0), atol=1e-7)
+    assert new.weights['1.decoder.weight'] is new.weights['0.encoder.weight']
+    assert match_vocab(ck, words) is ck and vocab_coverage(words, vocab) == pytest.approx(19/20)
+
+def test_a_reordered_vocabulary_changes_no_probability():
+    ck, order = checkpoint(), [0, 1, 2, *reversed(range(3, 19))]
+    x = torch.tensor([[3, 9, 4, 17]])
+    place = torch.tensor([order.index(i) for i in range(19)])
+    a, b = (model_of(c).eval() for c in (ck, match_vocab(ck, [words[i] for i in order])))
+    with torch.no_grad(): assert torch.allclose(a(x)[0], b(place[x])[0][..., place], atol=1e-6)
+
+@pytest.mark.parametrize('T,cut_frac,ratio', [(1000, 0.1, 32), (500, 0.3, 10)])
+def test_the_papers_triangle(T, cut_frac, ratio):
+    cut = math.floor(T*cut_frac)  # equation 3, as printed
+    for t in range(T):
+        p = t/cut if t < cut else 1 - (t-cut)/(cut*(1/cut_frac-1))
+        assert slanted_triangular(t/T, cut_frac, ratio) == pytest.approx((1 + p*(ratio-1))/ratio, abs=1e-9)
+
+def test_every_group_follows_the_triangle():
+    seen, learn = [], learner()
+    class Rates(Callback):
+        order = 61  # after the scheduler
+        def before_batch(self):
+            if self.training: seen.append([h['lr'] for h in self.opt.hypers])
+    learn.unfreeze()
+    peak = discriminative(1e-2, len(learn.opt.param_lists), 2.)
+    assert np.allclose(peak[1:]/peak[:-1], 2) and peak[-1] == 1e-2
+    learn.add_cb(Rates()); quietly(learn, 2, peak)
+    n = len(seen)
+    assert np.allclose(seen, [[r*slanted_triangular(i/n) for r in peak] for i in range(n)])
+    with pytest.raises(CourseError, match='2 rates for'): learn.fit_slanted_triangular(1, [1e-2, 1e-3])
+
+def test_frozen_layers_stay_and_training_learns():
+    learn = learner()
+    before = {k: v.clone() for k,v in learn.model.state_dict().items()}
+    quietly(learn)
+    moved = {k for k,v in learn.model.state_dict().items() if not torch.equal(v, before[k])}
+    assert moved and not any('rnns' in k for k in moved)
+    learn.unfreeze(); first = learn.validate()[0]
+    quietly(learn, 4, 2e-2)
+    assert learn.validate()[0] < first - 0.3
+
+def test_files_know_their_words_and_direction(tmp_path):
+    learn = learner(path=tmp_path)
+    folder = quietly(learn).save_encoder('enc')
+    ck = load_checkpoint(folder)
+    assert ck.vocab == words and all(torch.allclose(ck.weights[k], v.float(), atol=1e-6) for k,v in learn.model.state_dict().items())
+    learn.save('all')
+    loss, other = learn.validate()[0], learner(path=tmp_path)
+    assert other.load('all').validate()[0] == pytest.approx(loss, abs=1e-6)
+    with pytest.raises(CourseError, match='another vocabulary'): learner(vocab=[*words[:3], *reversed(words[3:])], path=tmp_path).load('all')
+    with pytest.raises(CourseError, match='reads backwards'): learner(checkpoint(backwards=True))
+    with pytest.raises(CourseError, match='same language'): learner(vocab=['xxunk', 'xxpad', 'xxbos', *'αβγδεζηθικλμνξοπ'])
+
+def test_a_stopped_run_goes_on_as_if_it_had_not_been(tmp_path, monkeypatch):
+    kw = dict(parts=3, slices=3, bs=4, seq_len=16, bar=False)
+    text = stream(4000), stream(800, seed=1)
+    set_seed(1); whole = finetune_lm(checkpoint(), *text, tmp_path/'whole', **kw)
+    from ulmfit_course.pretraining import SaveTraining
+    saved = SaveTraining.after_epoch
+    def stop(self):
+        saved(self)
+        if self.epoch == 1: raise RuntimeError('stopped')
+    monkeypatch.setattr(SaveTraining, 'after_epoch', stop)
+    set_seed(1)
+    with pytest.raises(RuntimeError): finetune_lm(checkpoint(), *text, tmp_path/'halted', **kw)
+    assert not (tmp_path/'halted').exists()
+    monkeypatch.setattr(SaveTraining, 'after_epoch', saved)
+    set_seed(7); again = finetune_lm(checkpoint(), *text, tmp_path/'halted', **kw)
+    assert all(torch.allclose(whole.weights[k], again.weights[k], atol=1e-3) for k in whole.weights)
+    assert [c['part'] for c in again.config['card']['curve']] == [1, 2, 3]
+    with pytest.raises(CourseError, match="unknown setting 'lrr'"): finetune_lm(checkpoint(), *text, tmp_path/'x', lrr=1, **kw)
