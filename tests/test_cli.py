@@ -21,7 +21,8 @@ def test_demo(folder):
     assert len(report['rows']) == 4
     for row in report['rows']:
         assert set(row) == {'name', 'n_labels', 'n_test', 'accuracy', 'f1', 'seconds'}
-        assert abs(row['accuracy']*row['n_test'] - round(row['accuracy']*row['n_test'])) < 0.01*row['n_test']
+        assert row['n_test'] == row['n_labels'] == 60
+        assert row['accuracy'] == round(round(row['accuracy']*60)/60, 4)
     page = (folder/'demo'/'report.html').read_text()
     assert 'src="http' not in page and page.count('<img alt="') == 2
 
@@ -63,6 +64,32 @@ def test_stages_from_scratch(folder):
     status, out, err = run('generate', 'lm', '--prompt', 'This film', '--tokens', 5, '--n', 2, '--seed', 1, '--json', cwd=folder)
     assert status == 0 and len(json.loads(out)) == 2, err
 
+def test_evaluate_names_what_it_cannot_judge(folder):
+    one = pd.DataFrame(dict(text=['Very good.', 'Quite good.'], label=['pos', 'pos']))
+    one.to_csv(folder/'good.csv', index=False)
+    status, out, err = run('evaluate', 'bundle', '--data', 'good.csv', '--json', cwd=folder)
+    assert status == 0 and json.loads(out)['n'] == 2, err
+    one.assign(label=['pos', 'maybe']).to_csv(folder/'maybe.csv', index=False)
+    status, out, err = run('evaluate', 'bundle', '--data', 'maybe.csv', cwd=folder)
+    assert status == 1 and "row 2: label 'maybe'" in err and err.count('\n') == 1
+
+def test_several_text_columns_and_rows_that_are_too_long(folder):
+    data = sample(imdb(), 40)
+    data = data.assign(title=data.text.str[:20], text=data.text.str[20:300])
+    data.to_csv(folder/'titled.csv', index=False)
+    status, out, err = run('train', '--model', 'lm', '--data', 'titled.csv', '--text-col', 'title', 'text', '--out', 'titled', '--epochs', 1, 0, 0, 0, '--valid', 0.3, '--json', cwd=folder)
+    assert status == 0, err
+    assert {'valid', 'tfidf', 'n_labels'} < set(json.loads(out)) and (folder/'titled'/'run.json').exists()
+    data.text = ['word '*400 if i == 7 else t for i,t in enumerate(data.text)]
+    data.to_csv(folder/'long.csv', index=False)
+    status, out, err = run('train', '--model', 'lm', '--data', 'long.csv', '--max-tokens', 300, '--out', 'none', cwd=folder)
+    assert status == 1 and 'row 8 ' in err and not (folder/'none').exists()
+
+def test_streams_of_another_corpus_are_not_taken(folder):
+    (folder/'other.jsonl').write_text(''.join(json.dumps(dict(text=t))+'\n' for t in sample(imdb(), 40, seed=1).text))
+    status, out, err = run('finetune-lm', '--model', 'wiki', '--corpus', 'other.jsonl', '--out', 'lm', '--parts', 1, '--bs', 4, '--hold-out', 0.2, cwd=folder)
+    assert status == 1 and 'another corpus' in err and err.count('\n') == 1
+
 def test_tokenize_reads_standard_input(folder):
     assert run('tokenize', '-', stdin='A GREAT film!!!', cwd=folder)[1].split() == ['xxbos', 'a', 'xxup', 'great', 'film', 'xxrep', '3', '!']
 
@@ -78,15 +105,25 @@ def test_models_lists_what_ships(folder):
     (['train', '--model', 'wiki-small', '--data', 'two.csv', '--text-col', 'review', '--out', 'b'], "no column 'review'"),
     (['train', '--model', 'no-model', '--data', 'two.csv', '--out', 'b'], 'no-model'),
     (['generate', 'no-model'], 'no-model'),
-    (['predict', 'nowhere'], 'texts or --file')])
+    (['train', '--model', 'wiki-small', '--data', 'bytes.csv', '--out', 'b'], 'bytes.csv'),
+    (['train', '--model', 'wiki-small', '--data', 'empty.csv', '--out', 'b'], 'empty.csv'),
+    (['train', '--model', 'wiki-small', '--data', 'gap.csv', '--out', 'b'], 'gap.csv, row 2'),
+    (['train', '--model', 'wiki-small', '--data', 'two.csv', '--out', 'mine'], 'holds other files'),
+    (['finetune-lm', '--model', 'wiki-small', '--corpus', 'two.csv', '--out', 'b'], '--hold-out'),
+    (['finetune-lm', '--model', 'wiki-small', '--corpus', 'two.csv', '--text-col', 'review', '--out', 'b'], "no column 'review'")])
 def test_mistakes_cost_one_line(folder, words, says):
     pd.DataFrame(dict(text=['a', 'b'], label=['x', 'x'])).to_csv(folder/'one.csv', index=False)
     pd.DataFrame(dict(text=['a b', 'b c'], label=['x', 'y'])).to_csv(folder/'two.csv', index=False)
+    (folder/'bytes.csv').write_bytes(b'text,label\n\xff\xfe\x00,x\n')
+    (folder/'empty.csv').write_text('text,label\n')
+    (folder/'gap.csv').write_text('text,label\na,x\n,y\n')
+    (folder/'mine').mkdir(exist_ok=True); (folder/'mine'/'thesis.txt').write_text('mine')
     status, out, err = run(*words, cwd=folder)
     assert status == 1 and not out
     assert err.count('\n') == 1 and says in err
-    assert not (folder/'b').exists()
+    assert not [*folder.glob('b'), *folder.glob('b.*')] and [f.name for f in (folder/'mine').iterdir()] == ['thesis.txt']
 
 def test_wrong_usage_is_two(folder):
     assert run('dance', cwd=folder)[0] == 2
     assert run('train', cwd=folder)[0] == 2
+    assert run('predict', 'nowhere', cwd=folder)[0] == 2

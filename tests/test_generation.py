@@ -61,11 +61,33 @@ def test_draws_follow_the_probabilities(ck, writer):
     assert not counts[:2].any()
 
 def test_wide_beams_find_the_best_of_all(ck, writer):
+    ended = words.index('xxbos')
     best, score = beam_search(writer, [2, 7], 2, beams=len(words)-2)[0]
-    total = lambda new: sum(anew(ck, [2, 7, *new[:i]])[new[i]].item() for i in range(2))
-    every = {new: total(new) for new in itertools.product(range(2, len(words)), repeat=2)}
+    total = lambda new: sum(anew(ck, [2, 7, *new[:i]])[new[i]].item() for i in range(len(new)))
+    texts = {new[:1] if new[0] == ended else new for new in itertools.product(range(2, len(words)), repeat=2)}
+    every = {new: total(new) for new in texts}
     assert tuple(best) == max(every, key=every.get) and score == pytest.approx(max(every.values()), abs=1e-4)
-    assert beam_search(writer, [2, 7], 5, beams=1)[0][0] == sample(writer, [[2, 7]], 5, temperature=0)[0]
+    greedy, (one, _) = sample(writer, [[2, 7]], 5, temperature=0)[0], beam_search(writer, [2, 7], 5, beams=1)[0]
+    assert one == greedy[:len(one)] and (len(one) == 5 or one[-1] == ended)
+
+def test_a_beam_ends_with_its_text(ck):
+    ended, weights = words.index('xxbos'), {k: v.clone() for k,v in ck.weights.items()}
+    weights['1.decoder.bias'][ended] += 3  # likes to end
+    fond = Checkpoint(weights, words, ck.config)
+    found = beam_search(Writer(model_of(fond), words), [2, 7], 6, beams=8)
+    ends = [new for new,_ in found if new[-1] == ended]
+    assert len({len(new) for new in ends}) > 1 and not any(ended in new[:-1] for new,_ in found)
+    assert all(len(new) == 6 for new,_ in found if new not in ends)
+    for new,score in found:
+        assert score == pytest.approx(sum(anew(fond, [2, 7, *new[:i]])[new[i]].item() for i in range(len(new))), abs=1e-4)
+    scores = [score for _,score in found]
+    assert scores == sorted(scores, reverse=True) and len({tuple(new) for new,_ in found}) == 8
+    weights['1.decoder.bias'][ended] += 100  # writes nothing else
+    assert beam_search(Writer(model_of(Checkpoint(weights, words, ck.config)), words), [2, 7], 6, beams=1)[0][0] == [ended]
+
+@pytest.mark.parametrize('beams', [0, len(words)-1, 10**6])
+def test_more_beams_than_words(writer, beams):
+    with pytest.raises(CourseError, match=f'beams={beams}: ask for 1 to {len(words)-2}'): beam_search(writer, [2, 7], 3, beams=beams)
 
 def test_generate(ck):
     one = generate(ck, 'a b', 6, seed=4)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['local_ids', 'TokenStream', 'StreamLoader', 'varied_cuts', 'RescaleLR', 'lm_dataloaders', 'TextToIds', 'PadRight',
-           'classifier_dataloaders']
+           'RandomWindow', 'classifier_dataloaders']
 
 # %% ../nbs/03_batching.ipynb #26b27a4b
 import hashlib, json, os, sys, tempfile
@@ -19,7 +19,7 @@ from fastai.data.load import DataLoader
 from fastai.data.transforms import Categorize
 from fastai.text.data import Pad_Input, SortedDL, TensorText
 from fastai.torch_core import TitledStr, default_device
-from fasttransform import DisplayedTransform
+from fasttransform import DisplayedTransform, ItemTransform
 from .core import CourseError, atomic_folder, home, text_hash, write_json
 from .tokenization import BOS, PAD, UNK, WordTokenizer, make_vocab, word_ids
 
@@ -302,6 +302,19 @@ class PadRight(Pad_Input):
     "Pad the texts of a batch at the end, to the longest of them"
     def encodes(self, samples): return super().encodes(samples, pad_idx=1, pad_first=False)
 
+# %% ../nbs/03_batching.ipynb #10cef7f9
+class RandomWindow(ItemTransform):
+    "Of each text of a batch so many tokens in a row, drawn anew each time"
+    def __init__(self,
+        n: int,  # tokens at most
+    ): self.n = n
+    def stretch(self,
+        ids,          # tensor `(length,)`
+    ) -> torch.Tensor:  # `(n,)`, or all where there are fewer
+        start = torch.randint(max(1, len(ids)-self.n+1), ()).item()
+        return ids[start:start+self.n]
+    def encodes(self, samples): return [(self.stretch(ids), *rest) for ids,*rest in samples]
+
 # %% ../nbs/03_batching.ipynb #c2f40718
 def _check_rows(frame, labels, lens, max_tokens):
     "Raise `CourseError` that names the first row with an unseen label or too many tokens"
@@ -320,6 +333,7 @@ def classifier_dataloaders(
     backwards: bool = False,  # for a backward model
     device=None,              # where the batches go, fastai's default if not given
     max_tokens: int = 20_000, # longer texts are refused
+    window: int | None = None,  # train on so many tokens in a row of each text, drawn anew each time; on all if not given
 ) -> DataLoaders:
     "fastai `DataLoaders` of labelled texts, long texts with long ones. Raises `CourseError` for data that cannot train a classifier"
     for name,frame in (('training', train), ('validation', valid)):
@@ -331,6 +345,7 @@ def classifier_dataloaders(
     lens, splits = to_ids.keep(texts), [range(n), range(n, len(texts))]
     _check_rows(train, labels, lens, max_tokens); _check_rows(valid, labels, lens[n:], max_tokens)
     lists = [TfmdLists(texts, to_ids, splits=splits), TfmdLists(ys, Categorize(vocab=labels), splits=splits)]
+    cut = dict(before_batch=[RandomWindow(window), PadRight()]) if window else {}
     return Datasets(tls=lists, dl_type=SortedDL).dataloaders(
         bs=bs, val_bs=2*bs, before_batch=PadRight(), device=device, num_workers=0, drop_last=False,
-        dl_kwargs=[dict(res=lens[:n]), dict(val_res=lens[n:])])
+        dl_kwargs=[dict(res=lens[:n], **cut), dict(val_res=lens[n:])])

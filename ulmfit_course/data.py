@@ -116,7 +116,8 @@ def _folder(path):
 def read_texts(
     source, # a folder, a file, or a data frame
     text_cols='text', # the column of the texts, or several
-    label_col:str=None # the column of the labels; none for unlabelled text
+    label_col:str=None, # the column of the labels; none for unlabelled text
+    min_classes:int=2 # fewer different labels are refused; 1 for texts to be judged
 ) -> pd.DataFrame: # columns `text` and, if asked for, `label`; index 0, 1, 2, ...
     "Texts from anywhere; whatever is wrong with them is a `CourseError` of one line"
     if isinstance(source, pd.DataFrame): name, frame = 'the data frame', source
@@ -129,7 +130,7 @@ def read_texts(
     for c in [*cols, *([label_col] if label_col else [])]:
         if c not in frame: raise CourseError(f"{name} has no column {c!r}: it has {', '.join(map(repr, frame.columns)) or 'none'}")
     out = pd.DataFrame({'text': _checked(frame[cols], name)})
-    return out.assign(label=_labels(frame[label_col], name)) if label_col else out
+    return out.assign(label=_labels(frame[label_col], name, min_classes)) if label_col else out
 
 def _checked(frame, name):
     "One string a row from the text columns; the first row that is not one is named"
@@ -141,11 +142,11 @@ def _checked(frame, name):
     if frame.shape[1] == 1: return list(frame.iloc[:, 0])
     return [' '.join(f'xxfld {i} {t}' for i,t in enumerate(row, 1)) for row in frame.itertuples(index=False)]
 
-def _labels(column, name):
-    "The labels, none missing, two kinds at least"
+def _labels(column, name, min_classes):
+    "The labels, none missing, so many kinds at least"
     missing = np.flatnonzero(column.isna())
     if len(missing): raise CourseError(f"{name}, row {missing[0]+1}: no label in column {column.name!r}; fill or remove the row")
-    if column.nunique() < 2: raise CourseError(f"{name}: column {column.name!r} has one class only ({column.iloc[0]!r}); a classifier needs two or more")
+    if column.nunique() < min_classes: raise CourseError(f"{name}: column {column.name!r} has one class only ({column.iloc[0]!r}); a classifier needs two or more")
     return list(column)
 
 # %% ../nbs/01_data.ipynb #ea2d5f00

@@ -104,6 +104,15 @@ def sample(
         if i < n_tokens-1: logits = writer.step(new[-1])
     return torch.cat(new, 1).tolist()
 
+# %% ../nbs/07_generation.ipynb #596720b7
+def _frozen(logp, ended, bos):
+    "Rows of texts that have ended go on with `bos` only, which costs them nothing"
+    logp[ended] = -float('inf')
+    logp[ended, bos] = 0.
+    return logp
+
+def _to_end(new, bos): return new[:new.index(bos)+1] if bos in new else new
+
 # %% ../nbs/07_generation.ipynb #cf1b396e
 def beam_search(
     writer: Writer,
@@ -111,18 +120,21 @@ def beam_search(
     n_tokens: int,   # tokens to write
     beams: int = 4,  # partial texts kept at each step; 1 is greedy
 ) -> list:           # `beams` pairs of new ids and their total log probability, best first
-    "The likeliest continuations of `prompt` that so many partial texts at a time can find"
-    logp = writer.read([prompt]).log_softmax(-1)
-    scores, words = logp[0].topk(beams)
+    "The likeliest continuations of `prompt` that so many partial texts at a time can find; one that writes `xxbos` ends there. Raises `CourseError` for more beams than words"
+    writable, bos = len(writer.vocab) - len(writer.banned), writer.vocab.index(BOS)
+    if not 1 <= beams <= writable: raise CourseError(f"beams={beams}: ask for 1 to {writable}, the number of words that the model can write")
+    scores, words = writer.read([prompt]).log_softmax(-1)[0].topk(beams)
     new = words[:, None]
     writer.keep(torch.zeros(beams, dtype=torch.long))
     for _ in range(n_tokens-1):
-        logp = scores[:, None] + writer.step(new[:, -1:]).log_softmax(-1)
+        ended = new[:, -1] == bos
+        if ended.all(): break
+        logp = scores[:, None] + _frozen(writer.step(new[:, -1:]).log_softmax(-1), ended, bos)
         scores, best = logp.flatten().topk(beams)
         rows, words = best // logp.shape[1], best % logp.shape[1]
         new = torch.cat([new[rows], words[:, None]], 1)
         writer.keep(rows)
-    return list(zip(new.tolist(), scores.tolist()))
+    return [(_to_end(row, bos), score) for row,score in zip(new.tolist(), scores.tolist())]
 
 # %% ../nbs/07_generation.ipynb #1a8bae3f
 def _readable(prompt, new, tok):

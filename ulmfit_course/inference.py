@@ -8,6 +8,7 @@ __all__ = ['save_bundle', 'batches', 'TextClassifier', 'load_bundle']
 # %% ../nbs/12_inference.ipynb #56c0a52c
 from pathlib import Path
 import numpy as np, pandas as pd, torch
+from fastcore.basics import patch
 from .core import Checkpoint, CourseError, atomic_path, load_checkpoint, save_checkpoint
 from .tokenization import WordTokenizer
 from .data import read_texts
@@ -64,56 +65,66 @@ class TextClassifier:
         self.model.load_state_dict(ck.weights)
         self.model.eval().to(self.device)
 
-    def run(self,
-        ids: list,     # arrays of token ids
-    ) -> np.ndarray:   # probabilities `(len(ids), n_class)`
-        "One batch through the network"
-        padded = torch.nn.utils.rnn.pad_sequence([torch.from_numpy(o) for o in ids], batch_first=True, padding_value=1)
-        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16): logits = self.model(padded.to(self.device))[0]
-        return logits.float().softmax(1).cpu().numpy()
+# %% ../nbs/12_inference.ipynb #734736ad
+@patch
+def run(self: TextClassifier,
+    ids: list,     # arrays of token ids
+) -> np.ndarray:   # probabilities `(len(ids), n_class)`
+    "One batch through the network"
+    padded = torch.nn.utils.rnn.pad_sequence([torch.from_numpy(o) for o in ids], batch_first=True, padding_value=1)
+    with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16): logits = self.model(padded.to(self.device))[0]
+    return logits.float().softmax(1).cpu().numpy()
 
-    def probabilities(self,
-        texts: list,   # texts
-        bs: int = 64,  # most texts of a batch
-    ) -> np.ndarray:   # `(n, n_class)`, in the order of the texts
-        "Class probabilities. Raises `CourseError` for what is not text"
-        if isinstance(texts, str): raise CourseError("expected a list of texts and got one string: write [text], or use predict(text)")
-        texts = list(texts)
-        for i,t in enumerate(texts):
-            if not isinstance(t, str): raise CourseError(f"text {i} is not a string but {type(t).__name__} ({str(t)[:40]!r}): drop or fill such rows")
-        ids = self.to_ids.ids(texts)
-        probs = np.zeros((len(ids), len(self.labels)), dtype=np.float32)
-        for batch in batches([len(o) for o in ids], bs): probs[batch] = self.run([ids[i] for i in batch])
-        return probs
+# %% ../nbs/12_inference.ipynb #02745d89
+@patch
+def probabilities(self: TextClassifier,
+    texts: list,   # texts
+    bs: int = 64,  # most texts of a batch
+) -> np.ndarray:   # `(n, n_class)`, in the order of the texts
+    "Class probabilities. Raises `CourseError` for what is not text"
+    if isinstance(texts, str): raise CourseError("expected a list of texts and got one string: write [text], or use predict(text)")
+    texts = list(texts)
+    for i,t in enumerate(texts):
+        if not isinstance(t, str): raise CourseError(f"text {i} is not a string but {type(t).__name__} ({str(t)[:40]!r}): drop or fill such rows")
+    ids = self.to_ids.ids(texts)
+    probs = np.zeros((len(ids), len(self.labels)), dtype=np.float32)
+    for batch in batches([len(o) for o in ids], bs): probs[batch] = self.run([ids[i] for i in batch])
+    return probs
 
-    def predict(self,
-        text: str,  # one text
-    ) -> tuple:     # label, its index and the probabilities `(n_class,)`, the last two tensors
-        "As fastai's `predict`"
-        probs = torch.from_numpy(self.probabilities([text])[0])
-        return self.labels[int(probs.argmax())], probs.argmax(), probs
+# %% ../nbs/12_inference.ipynb #8dd4a228
+@patch
+def predict(self: TextClassifier,
+    text: str,  # one text
+) -> tuple:     # label, its index and the probabilities `(n_class,)`, the last two tensors
+    "As fastai's `predict`"
+    probs = torch.from_numpy(self.probabilities([text])[0])
+    return self.labels[int(probs.argmax())], probs.argmax(), probs
 
-    def predict_frame(self,
-        texts: list,     # texts
-        bs: int = 64,    # most texts of a batch
-    ) -> pd.DataFrame:   # columns `text`, `label`, `probability`, and `p_<label>` for each class
-        "Predictions as a table, in the order of the texts"
-        texts = texts if isinstance(texts, str) else list(texts)
-        probs = self.probabilities(texts, bs)
-        frame = pd.DataFrame(dict(text=texts, label=[self.labels[i] for i in probs.argmax(1)], probability=probs.max(1)))
-        return frame.assign(**{f'p_{l}': probs[:, i] for i,l in enumerate(self.labels)})
+# %% ../nbs/12_inference.ipynb #3a9eda7a
+@patch
+def predict_frame(self: TextClassifier,
+    texts: list,     # texts
+    bs: int = 64,    # most texts of a batch
+) -> pd.DataFrame:   # columns `text`, `label`, `probability`, and `p_<label>` for each class
+    "Predictions as a table, in the order of the texts"
+    texts = texts if isinstance(texts, str) else list(texts)
+    probs = self.probabilities(texts, bs)
+    frame = pd.DataFrame(dict(text=texts, label=[self.labels[i] for i in probs.argmax(1)], probability=probs.max(1)))
+    return frame.assign(**{f'p_{l}': probs[:, i] for i,l in enumerate(self.labels)})
 
-    def predict_file(self,
-        path,              # a folder, CSV, TSV, JSONL, Parquet or text file, as `read_texts` takes
-        out=None,          # CSV to write; none if not given
-        text_cols='text',  # the column of the texts, or several
-        bs: int = 64,      # most texts of a batch
-    ) -> pd.DataFrame:     # as `predict_frame`
-        "Predictions for a file of texts; `out` appears whole or not at all. Raises `CourseError`"
-        frame = self.predict_frame(read_texts(path, text_cols).text, bs)
-        if out is not None:
-            with atomic_path(out) as tmp: frame.to_csv(tmp, index=False)
-        return frame
+# %% ../nbs/12_inference.ipynb #9a3b858c
+@patch
+def predict_file(self: TextClassifier,
+    path,              # a folder, CSV, TSV, JSONL, Parquet or text file, as `read_texts` takes
+    out=None,          # CSV to write; none if not given
+    text_cols='text',  # the column of the texts, or several
+    bs: int = 64,      # most texts of a batch
+) -> pd.DataFrame:     # as `predict_frame`
+    "Predictions for a file of texts; `out` appears whole or not at all. Raises `CourseError`"
+    frame = self.predict_frame(read_texts(path, text_cols).text, bs)
+    if out is not None:
+        with atomic_path(out) as tmp: frame.to_csv(tmp, index=False)
+    return frame
 
 # %% ../nbs/12_inference.ipynb #63de25ff
 def load_bundle(

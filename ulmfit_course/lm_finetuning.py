@@ -6,7 +6,7 @@
 __all__ = ['vocab_coverage', 'match_vocab', 'check_direction', 'LMLearner', 'language_model_learner', 'discriminative',
            'slanted_triangular', 'finetune_lm']
 
-# %% ../nbs/06_lm_finetuning.ipynb #a93ea4b9
+# %% ../nbs/06_lm_finetuning.ipynb #b91df0fa
 import json
 from pathlib import Path
 import numpy as np, pandas as pd, torch
@@ -22,7 +22,7 @@ from .core import Checkpoint, CourseError, home, save_checkpoint, text_hash, tie
 from .batching import TokenStream, lm_dataloaders
 from .pretraining import check_card, evaluate_lm, fit_parts, fused_adam, load_pretrained, model_of, save_lm, speed_callbacks
 
-# %% ../nbs/06_lm_finetuning.ipynb #ca0597e8
+# %% ../nbs/06_lm_finetuning.ipynb #073a14ae
 def vocab_coverage(
     old: list,  # words that the model knows
     new: list,  # words that it shall know
@@ -43,7 +43,7 @@ def match_vocab(
     weights = {k: matched(t) if by_word(k, t) else t for k,t in ck.weights.items() if k not in tied}
     return Checkpoint(weights | {k: weights[o] for k,o in tied.items()}, list(vocab), ck.config)
 
-# %% ../nbs/06_lm_finetuning.ipynb #72077ff4
+# %% ../nbs/06_lm_finetuning.ipynb #a2d7b1bc
 def check_direction(
     ck: Checkpoint,   # a language model at rest
     backwards: bool,  # it shall read from the end
@@ -53,7 +53,7 @@ def check_direction(
     if ck.config['backwards'] != backwards:
         raise CourseError(f"the model reads {way(ck.config['backwards'])} and the text comes {way(backwards)}: pass backwards={ck.config['backwards']}, or take a model of the other direction")
 
-# %% ../nbs/06_lm_finetuning.ipynb #1e462b91
+# %% ../nbs/06_lm_finetuning.ipynb #70506bd4
 class LMLearner(FastaiLMLearner):
     "fastai's language-model learner, whose files know their vocabulary and direction"
     config = None  # `arch` sizes and `backwards`, as in a checkpoint
@@ -77,7 +77,7 @@ class LMLearner(FastaiLMLearner):
         from ulmfit_course.generation import generate
         return generate(self.checkpoint(), text, n_tokens=n_words, temperature=temperature, **kw)[0]
 
-# %% ../nbs/06_lm_finetuning.ipynb #bc1ec2d5
+# %% ../nbs/06_lm_finetuning.ipynb #e6ef9643
 @patch
 def _note(self:LMLearner):
     "What a file of weights must agree on"
@@ -105,7 +105,7 @@ def load(self:LMLearner,
         raise CourseError(f"{file} was saved with another vocabulary or direction: start from its `save_encoder` folder with language_model_learner, which matches the words")
     return Learner.load(self, file, **kw)
 
-# %% ../nbs/06_lm_finetuning.ipynb #475a1869
+# %% ../nbs/06_lm_finetuning.ipynb #d59161e1
 @patch
 def show_results(self:LMLearner,
     max_n: int = 4,        # rows
@@ -119,7 +119,7 @@ def show_results(self:LMLearner,
     words = lambda row: ' '.join(self.dls.vocab[i] for i in row[:max_tokens])
     return pd.DataFrame({n: [words(r) for r in t[:max_n]] for n,t in dict(input=x, target=y, predicted=predicted).items()})
 
-# %% ../nbs/06_lm_finetuning.ipynb #4628b954
+# %% ../nbs/06_lm_finetuning.ipynb #534dc809
 def language_model_learner(
     dls,                       # from `lm_dataloaders`
     model = 'wiki-small',      # a name of the catalogue, a checkpoint folder, or a `Checkpoint`
@@ -144,7 +144,7 @@ def language_model_learner(
     learn.freeze()
     return learn
 
-# %% ../nbs/06_lm_finetuning.ipynb #20b66789
+# %% ../nbs/06_lm_finetuning.ipynb #7b82d38f
 def discriminative(
     lr: float,             # rate of the last layer group
     n_groups: int,         # layer groups
@@ -153,7 +153,7 @@ def discriminative(
     "One learning rate for each layer group ([ULMFiT](https://arxiv.org/abs/1801.06146), section 3.2)"
     return lr/factor**np.arange(n_groups)[::-1]
 
-# %% ../nbs/06_lm_finetuning.ipynb #6aadd4e9
+# %% ../nbs/06_lm_finetuning.ipynb #17a8b07e
 def slanted_triangular(
     pct: float,             # part of the training that is done, 0 to 1
     cut_frac: float = 0.1,  # part in which the rate rises
@@ -163,7 +163,7 @@ def slanted_triangular(
     p = pct/cut_frac if pct < cut_frac else 1 - (pct-cut_frac)/(1-cut_frac)
     return (1 + p*(ratio-1))/ratio
 
-# %% ../nbs/06_lm_finetuning.ipynb #f6c88f65
+# %% ../nbs/06_lm_finetuning.ipynb #c33e82e0
 @patch
 def fit_slanted_triangular(self:Learner,
     n_epoch: int,           # epochs
@@ -181,7 +181,7 @@ def fit_slanted_triangular(self:Learner,
     rates = ParamScheduler({'lr': lambda pct: peak*slanted_triangular(pct, cut_frac, ratio)})
     self.fit(n_epoch, cbs=[rates, *cbs], start_epoch=start_epoch)
 
-# %% ../nbs/06_lm_finetuning.ipynb #37bfb452
+# %% ../nbs/06_lm_finetuning.ipynb #6eeb898e
 def finetune_lm(
     model,                       # a name of the catalogue, a checkpoint folder, or a `Checkpoint`
     train: TokenStream,          # text to learn from
