@@ -80,7 +80,7 @@ def test_several_text_columns_and_rows_that_are_too_long(folder):
     status, out, err = run('train', '--model', 'lm', '--data', 'titled.csv', '--text-col', 'title', 'text', '--out', 'titled', '--epochs', 1, 0, 0, 0, '--valid', 0.3, '--json', cwd=folder)
     assert status == 0, err
     assert {'valid', 'tfidf', 'n_labels'} < set(json.loads(out)) and (folder/'titled'/'run.json').exists()
-    data.text = ['word '*400 if i == 7 else t for i,t in enumerate(data.text)]
+    data.text = [' '.join(f'word{j}' for j in range(400)) if i == 7 else t for i,t in enumerate(data.text)]
     data.to_csv(folder/'long.csv', index=False)
     status, out, err = run('train', '--model', 'lm', '--data', 'long.csv', '--max-tokens', 300, '--out', 'none', cwd=folder)
     assert status == 1 and 'row 8 ' in err and not (folder/'none').exists()
@@ -109,7 +109,7 @@ def test_models_lists_what_ships(folder):
     (['train', '--model', 'wiki-small', '--data', 'empty.csv', '--out', 'b'], 'empty.csv'),
     (['train', '--model', 'wiki-small', '--data', 'gap.csv', '--out', 'b'], 'gap.csv, row 2'),
     (['train', '--model', 'wiki-small', '--data', 'two.csv', '--out', 'mine'], 'holds other files'),
-    (['finetune-lm', '--model', 'wiki-small', '--corpus', 'two.csv', '--out', 'b'], '--hold-out'),
+    (['finetune-lm', '--model', 'wiki-small', '--corpus', 'two.csv', '--hold-out', '0', '--out', 'b'], '--hold-out'),
     (['finetune-lm', '--model', 'wiki-small', '--corpus', 'two.csv', '--text-col', 'review', '--out', 'b'], "no column 'review'")])
 def test_mistakes_cost_one_line(folder, words, says):
     pd.DataFrame(dict(text=['a', 'b'], label=['x', 'x'])).to_csv(folder/'one.csv', index=False)

@@ -1,5 +1,5 @@
 "Stage 2: matched words, rates, schedules against the paper's formulas, files that know their words, runs that go on"
-import math
+import json, math
 import numpy as np, pytest, torch
 from fastai.callback.core import Callback
 from ulmfit_course.awd_lstm import language_model
@@ -86,6 +86,10 @@ def test_files_know_their_words_and_direction(tmp_path):
     learn.save('all')
     loss, other = learn.validate()[0], learner(path=tmp_path)
     assert other.load('all').validate()[0] == pytest.approx(loss, abs=1e-6)
+    (tmp_path/'models'/'all.json').rename(tmp_path/'note')
+    with pytest.raises(CourseError, match='check=False'): other.load('all')
+    assert other.load('all', check=False).validate()[0] == pytest.approx(loss, abs=1e-6)
+    (tmp_path/'note').rename(tmp_path/'models'/'all.json')
     with pytest.raises(CourseError, match='another vocabulary'): learner(vocab=[*words[:3], *reversed(words[3:])], path=tmp_path).load('all')
     with pytest.raises(CourseError, match='reads backwards'): learner(checkpoint(backwards=True))
     with pytest.raises(CourseError, match='same language'): learner(vocab=['xxunk', 'xxpad', 'xxbos', *'αβγδεζηθικλμνξοπ'])
@@ -107,4 +111,15 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(tmp_path, monkeypatch):
     set_seed(7); again = finetune_lm(checkpoint(), *text, tmp_path/'halted', **kw)
     assert all(torch.allclose(whole.weights[k], again.weights[k], atol=1e-3) for k in whole.weights)
     assert [c['part'] for c in again.config['card']['curve']] == [1, 2, 3]
+    with pytest.raises(CourseError, match='other text, sizes or settings'): finetune_lm(checkpoint(), *text, tmp_path/'halted', **kw, lr=1e-4)
     with pytest.raises(CourseError, match="unknown setting 'lrr'"): finetune_lm(checkpoint(), *text, tmp_path/'x', lrr=1, **kw)
+
+@pytest.mark.parametrize('vary', [False, True])
+def test_the_record_holds_the_whole_recipe(tmp_path, vary):
+    text = stream(3000), stream(800, seed=1)
+    make = lambda name: finetune_lm(checkpoint(), *text, tmp_path/name, parts=1, bs=4, seq_len=16, bar=False, vary=vary, seed=5)
+    one, two = make('one'), make('two')
+    assert all(torch.equal(one.weights[k], two.weights[k]) for k in one.weights)  # the seed decides
+    run = json.loads((tmp_path/'one'/'run.json').read_text())
+    assert run['seed'] == 5 and run['card'] == one.config['card']
+    assert run['config'].items() >= dict(lr=3e-3, parts=1, slices=1, bs=4, seq_len=16, drop_mult=0.3, factor=2.6, vary=vary, seed=5, stage='lm_finetuning').items()

@@ -104,7 +104,8 @@ def test_a_killed_run_goes_on(tmp_path):
 def test_another_run_is_not_continued(streams, tmp_path):
     train, valid = streams
     pretrain(train, valid, tmp_path/'m', **settings)
-    for other in (dict(settings, bs=2), dict(settings, parts=4), dict(settings, config=dict(config, n_hid=20)), dict(settings, backwards=True)):
+    for other in (dict(settings, bs=2), dict(settings, parts=4), dict(settings, config=dict(config, n_hid=20)), dict(settings, backwards=True),
+                  dict(settings, lr=1e-4), dict(settings, drop_mult=0.5), dict(settings, wd=0.1), dict(settings, clip=1.), dict(settings, seed=3), dict(settings, config=dict(config, weight_p=0.7))):
         with pytest.raises(CourseError, match='another folder'): pretrain(train, valid, tmp_path/'m', **other)
     with pytest.raises(CourseError, match='another folder'): pretrain(train[:5000], valid, tmp_path/'m', **settings)
 
@@ -123,6 +124,7 @@ def test_card_and_catalogue(streams, tmp_path):
     assert card['hardware'] and card['seconds'] > 0 and len(card['curve']) == 3 and 0 <= card['accuracy'] <= 1
     run = json.loads((tmp_path/'home'/'models'/'mine'/'run.json').read_text())
     assert run['metrics']['perplexity'] == card['perplexity']
+    assert run['card'] == card and run['data_hash'] == train.meta['data_hash'] is not None
     mine = models()['mine']
     assert mine['words'] == sum(w != 'xxfake' for w in train.vocab) and not mine['backwards']
     assert mine['bytes'] == sum(f.stat().st_size for f in (tmp_path/'home'/'models'/'mine').iterdir())
@@ -130,6 +132,25 @@ def test_card_and_catalogue(streams, tmp_path):
     assert table.loc['mine', 'direction'] == 'forward' and table.loc['wikitext-103-backwards', 'direction'] == 'backward'
     saved, kept = evaluate_lm(model_of(load_pretrained('mine')), valid), card['valid_loss']
     assert saved['valid_loss'] == pytest.approx(kept, abs=0.01)                   # 16 bits on disk
+
+def test_the_recipe_is_in_the_record_and_the_seed_repeats_it(streams, tmp_path):
+    recipe = dict(settings, lr=2e-3, drop_mult=0.4, wd=0.02, clip=0.3, vary=True, backwards=True, seed=5)
+    ck = pretrain(*streams, tmp_path/'one', **recipe)
+    run = json.loads((tmp_path/'one'/'run.json').read_text())
+    wanted = {k: v for k,v in recipe.items() if k not in ('config', 'bar')}
+    assert run['config'] == dict(wanted, stage='pretraining', arch=ck.config['arch']) and run['seed'] == 5
+    for k,v in wanted.items(): assert f'{k}={v!r}' in ck.config['card']['command']
+    torch.manual_seed(99)
+    again = pretrain(*streams, tmp_path/'two', **recipe)
+    assert all(torch.allclose(w, again.weights[k], atol=1e-3) for k,w in ck.weights.items())
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs CUDA')
+def test_cudas_random_state_is_kept(streams, tmp_path):
+    pretrain(*streams, tmp_path/'m', **settings)
+    kept = torch.load(tmp_path/'m.training'/'training.pth', weights_only=True, map_location='cpu')['cuda_rng']
+    torch.cuda.manual_seed_all(8)
+    pretrain(*streams, tmp_path/'m', **settings)
+    assert all(torch.equal(a, b) for a,b in zip(kept, torch.cuda.get_rng_state_all()))
 
 def test_load_pretrained(streams, tmp_path, monkeypatch):
     train, _ = streams

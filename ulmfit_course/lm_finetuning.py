@@ -7,7 +7,7 @@ __all__ = ['vocab_coverage', 'match_vocab', 'check_direction', 'LMLearner', 'lan
            'slanted_triangular', 'finetune_lm']
 
 # %% ../nbs/06_lm_finetuning.ipynb #b91df0fa
-import json
+import json, warnings
 from pathlib import Path
 import numpy as np, pandas as pd, torch
 from fastai.callback.schedule import ParamScheduler
@@ -18,9 +18,9 @@ from fastai.metrics import Perplexity
 from fastai.text.learner import LMLearner as FastaiLMLearner
 from fastai.text.models.awdlstm import awd_lstm_lm_split
 from fastcore.basics import patch
-from .core import Checkpoint, CourseError, home, save_checkpoint, text_hash, tied_weights, write_json
-from .batching import TokenStream, lm_dataloaders
-from .pretraining import check_card, evaluate_lm, fit_parts, fused_adam, load_pretrained, model_of, save_lm, speed_callbacks
+from .core import Checkpoint, CourseError, home, save_checkpoint, set_seed, text_hash, tied_weights, write_json
+from .batching import RescaleLR, TokenStream, lm_dataloaders
+from .pretraining import _plain, as_call, check_card, evaluate_lm, fit_parts, fused_adam, load_pretrained, model_of, save_lm, speed_callbacks
 
 # %% ../nbs/06_lm_finetuning.ipynb #073a14ae
 def vocab_coverage(
@@ -70,10 +70,16 @@ class LMLearner(FastaiLMLearner):
     def predict(self,
         text: str,               # how the text begins
         n_words: int = 1,        # words to add
+        no_unk: bool = True,     # fastai's name; the unknown word is never written here
         temperature: float = 1., # below 1 surer, above 1 bolder
-        **kw                     # for `generate`
+        min_p: float = None,     # fastai's name, without effect: `top_p` does here what it is for
+        no_bar: bool = False,    # fastai's name; there is no bar here
+        decoder = None,          # fastai's name, without effect: the text comes readable
+        only_last_word: bool = False,  # fastai's name; only the last word is ever read anew
+        **kw                     # for `generate`, such as `top_k` and `seed`
     ) -> str:                    # readable text
         "`text` and the `n_words` that follow, each word costing the same"
+        if not no_unk or min_p is not None or decoder: warnings.warn('no_unk=False, min_p and decoder have no effect here: use top_k or top_p')
         from ulmfit_course.generation import generate
         return generate(self.checkpoint(), text, n_tokens=n_words, temperature=temperature, **kw)[0]
 
@@ -96,14 +102,17 @@ def save(self:LMLearner,
 
 @patch
 def load(self:LMLearner,
-    file,       # as in `save`
-    **kw        # for fastai's `load`, such as `with_opt`
-):              # the learner
+    file,                # as in `save`
+    device = None,       # where the weights go, as in fastai
+    check: bool = True,  # compare the note beside it; `False` for a file that has none
+    **kw                 # for fastai's `load`, such as `with_opt`
+):                       # the learner
     "Load what `save` wrote, as plain tensors. Raises `CourseError` for another vocabulary or direction"
-    note = (self.path/self.model_dir/f'{file}.json')
-    if note.is_file() and json.loads(note.read_text('utf8')) != self._note():
+    note = self.path/self.model_dir/f'{file}.json'
+    if check and not note.is_file(): raise CourseError(f"{note} is missing, so the words and direction of {file} are not known: save it with this learner, or pass check=False")
+    if check and json.loads(note.read_text('utf8')) != self._note():
         raise CourseError(f"{file} was saved with another vocabulary or direction: start from its `save_encoder` folder with language_model_learner, which matches the words")
-    return Learner.load(self, file, **kw)
+    return Learner.load(self, file, device, **kw)
 
 # %% ../nbs/06_lm_finetuning.ipynb #d59161e1
 @patch
@@ -196,14 +205,23 @@ def finetune_lm(
     backwards: bool = False,     # read from the end
     bar: bool = True,            # show progress
     factor: float = 2.6,         # how many times slower each layer is than the one above
+    wd: float = 0.01,            # weight decay
+    clip: float = 0.4,           # longest gradient
+    vary: bool = False,          # chunks of varying length
+    seed: int | None = None,     # what the random numbers start from
+    cbs = (),                    # more callbacks
     **card                       # `corpus`, `licence`, `command` for the card
 ) -> Checkpoint:                 # as saved in `out`
     "Stage 2: match the words, train all layers with discriminative slanted triangular rates, resumably, and save in `out`. Raises `CourseError`"
     check_card(card)
-    command = f'finetune_lm({str(model)!r}, train, valid, out, lr={lr}, parts={parts}, slices={slices or parts}, bs={bs}, seq_len={seq_len}, drop_mult={drop_mult}, backwards={backwards}, factor={factor})'
-    learn = language_model_learner(lm_dataloaders(train, valid, bs, seq_len, backwards, slices=slices or parts), model, drop_mult, backwards, verbose=bar)
+    parent = 'a checkpoint' if isinstance(model, Checkpoint) else Path(model).name
+    settings = _plain(dict(lr=lr, parts=parts, slices=slices or parts, bs=bs, seq_len=seq_len, drop_mult=drop_mult, wd=wd, clip=clip, backwards=backwards, factor=factor, vary=vary, seed=seed))
+    if seed is not None: set_seed(seed)
+    dls = lm_dataloaders(train, valid, bs, seq_len, backwards, vary, settings['slices'])
+    learn = language_model_learner(dls, model, drop_mult, backwards, wd, clip, verbose=bar)
+    learn.add_cbs([*([RescaleLR(seq_len)] if vary else []), *cbs])
     learn.unfreeze()
     rates = discriminative(lr, len(learn.splitter(learn.model)), factor)
-    fit_parts(learn, Path(f'{out}.training'), parts, lambda learn, done: learn.fit_slanted_triangular(parts, rates, start_epoch=done), bar)
-    parent = 'a checkpoint' if isinstance(model, Checkpoint) else Path(model).name
-    return save_lm(learn, out, 'lm_finetuning', learn.config['arch'], evaluate_lm(learn.model, valid, backwards=backwards), backwards, **dict(dict(command=command, parent=parent), **card))
+    fit_parts(learn, Path(f'{out}.training'), parts, lambda learn, done: learn.fit_slanted_triangular(parts, rates, start_epoch=done), bar, dict(settings, parent=parent))
+    command = as_call(f'finetune_lm({parent!r}, train, valid, out', settings)
+    return save_lm(learn, out, 'lm_finetuning', learn.config['arch'], evaluate_lm(learn.model, valid, backwards=backwards), backwards, settings, **dict(dict(command=command, parent=parent), **card))

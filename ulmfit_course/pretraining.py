@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['package', 'fused_adam', 'card_fields', 'pretrained_dir', 'fastai_models', 'wiki_sample', 'evaluate_lm',
            'speed_callbacks', 'start_at_unigrams', 'SaveTraining', 'resume', 'fit_parts', 'hardware', 'save_lm',
-           'check_card', 'pretrain', 'models', 'catalogue', 'fastai_checkpoint', 'load_pretrained', 'model_of']
+           'as_call', 'check_card', 'pretrain', 'models', 'catalogue', 'fastai_checkpoint', 'load_pretrained',
+           'model_of']
 
 # %% ../nbs/05_pretraining.ipynb #35e4aa1f
 import json, lzma, math, os, platform, tarfile, time
@@ -23,7 +24,7 @@ from fastai.learner import Learner
 from fastai.losses import CrossEntropyLossFlat
 from fastai.optimizer import OptimWrapper
 import ulmfit_course
-from .core import Checkpoint, CourseError, atomic_path, environment, home, load_checkpoint, save_checkpoint, save_run, text_hash
+from .core import Checkpoint, CourseError, atomic_path, environment, home, load_checkpoint, save_checkpoint, save_run, set_seed, text_hash
 from .awd_lstm import BF16, FusedLoss, bf16_available, language_model, load_fastai_weights, small_config
 from .batching import RescaleLR, StreamLoader, TokenStream, lm_dataloaders
 
@@ -75,11 +76,11 @@ def start_at_unigrams(
     return model
 
 # %% ../nbs/05_pretraining.ipynb #ef26279a
-def _fingerprint(learn, parts):
-    "A hash of what must not change between stopping a run and going on: text, words, sizes, batches"
+def _fingerprint(learn, settings):
+    "A hash of what must not change between stopping a run and going on: text, words, sizes, batches, settings"
     dl = learn.dls.train
     sizes = [(k, tuple(v.shape)) for k,v in learn.model.state_dict().items()]
-    return text_hash([dl.stream.meta.get('data_hash'), len(dl.stream), text_hash(dl.vocab), sizes, dl.bs, dl.seq_len, dl.slices, dl.vary, dl.backwards, parts])
+    return text_hash([dl.stream.meta.get('data_hash'), len(dl.stream), text_hash(dl.vocab), sizes, dl.bs, dl.seq_len, dl.slices, dl.vary, dl.backwards, *sorted(settings.items())])
 
 def _plain(o):
     "numpy's numbers as Python's, which `torch.load(weights_only=True)` accepts"
@@ -102,7 +103,7 @@ class SaveTraining(Callback):
         train,valid = torch.stack(self.losses).mean().item(), float(self.recorder.log[2])
         self.learn.curve = [*self.learn.curve, dict(part=self.epoch+1, train_loss=train, valid_loss=valid, seconds=round(time.perf_counter()-self.learn.started, 1))]
         with atomic_path(self.path) as tmp:
-            torch.save(dict(fingerprint=self.fingerprint, model=self.model.state_dict(), opt=_plain(self.opt.state_dict()), rng=torch.get_rng_state(), part=self.epoch+1, curve=self.learn.curve), tmp)
+            torch.save(dict(fingerprint=self.fingerprint, model=self.model.state_dict(), opt=_plain(self.opt.state_dict()), rng=torch.get_rng_state(), cuda_rng=torch.cuda.get_rng_state_all(), part=self.epoch+1, curve=self.learn.curve), tmp)
 
 # %% ../nbs/05_pretraining.ipynb #7bb18b25
 def resume(
@@ -113,11 +114,12 @@ def resume(
     "Load what `SaveTraining` kept. Raises `CourseError` where it belongs to another run"
     if not Path(path).exists(): return 0
     state = torch.load(path, weights_only=True, map_location='cpu')
-    if state['fingerprint'] != fingerprint: raise CourseError(f"{path} belongs to a run with other text or other sizes: delete it to start anew, or choose another folder")
+    if state['fingerprint'] != fingerprint: raise CourseError(f"{path} belongs to a run with other text, sizes or settings: delete it to start anew, or choose another folder")
     learn.model.load_state_dict(state['model'])
     learn.model.to(learn.dls.device)
     learn.create_opt(); learn.opt.load_state_dict(state['opt'])
     torch.set_rng_state(state['rng'])
+    if len(state.get('cuda_rng', ())) == torch.cuda.device_count(): torch.cuda.set_rng_state_all(state['cuda_rng'])
     learn.curve, learn.dls.train.part = state['curve'], state['part']
     learn.started = time.perf_counter() - state['curve'][-1]['seconds']
     return state['part']
@@ -129,10 +131,11 @@ def fit_parts(
     parts: int,        # parts (epochs) of the whole run
     fit,               # `fit(learn, done)` trains from part `done` on
     bar: bool = True,  # show progress
+    settings: dict | None = None,  # what else must be the same when the run goes on
 ):                     # the learner, with `curve`: for each part its losses and the seconds so far
     "Train part by part, keeping the training in `out` after each, and going on from there if it was stopped"
     if parts < 1: raise CourseError(f'parts={parts}: a run has at least one')
-    keep, mark = Path(out)/'training.pth', _fingerprint(learn, parts)
+    keep, mark = Path(out)/'training.pth', _fingerprint(learn, dict(settings or {}, parts=parts))
     keep.parent.mkdir(parents=True, exist_ok=True)
     learn.started, learn.curve = time.perf_counter(), []
     done = resume(learn, keep, mark)
@@ -156,6 +159,7 @@ def save_lm(
     config: dict,             # sizes, as for `language_model`
     metrics: dict,            # from `evaluate_lm`
     backwards: bool = False,  # it reads from the end
+    settings: dict | None = None,  # the recipe, for `run.json`
     **card                    # `corpus`, `licence`, `command`, and what else the stage knows
 ) -> Checkpoint:              # as loaded from `out`
     "Save the language model in `learn` as the checkpoint folder `out`, with its card and `run.json`"
@@ -165,11 +169,18 @@ def save_lm(
                  seconds=seconds, hardware=hardware(), curve=learn.curve)
     ck = Checkpoint(learn.model.state_dict(), dl.vocab, dict(arch=config, stage=stage, backwards=backwards, card=card))
     save_checkpoint(out, ck, half=True)
-    save_run(Path(out)/'run.json', dict(stage=stage, arch=config), metrics, seconds, data_hash=dl.stream.meta.get('data_hash'), card=card)
+    save_run(Path(out)/'run.json', dict(settings or {}, stage=stage, arch=config), metrics, seconds, (settings or {}).get('seed'), data_hash=dl.stream.meta.get('data_hash'), card=card)
     return load_checkpoint(out)
 
 # %% ../nbs/05_pretraining.ipynb #a47b3c89
 card_fields = ('corpus', 'licence', 'command', 'parent')
+
+def as_call(
+    start: str,      # function and first arguments
+    settings: dict,  # the rest, by name
+) -> str:            # as one would type it
+    "The call that made a model, for its card"
+    return f"{start}, {', '.join(f'{k}={v!r}' for k,v in settings.items())})"
 
 def check_card(
     card: dict,  # what is to stand on the card
@@ -194,19 +205,22 @@ def pretrain(
     clip: float = 0.4,           # longest gradient
     bar: bool = True,            # show progress
     vary: bool = False,          # chunks of varying length
+    seed: int | None = None,     # what the random numbers start from
     cbs=(),                      # more callbacks
     **card                       # `corpus`, `licence`, `command` for the card
 ) -> Checkpoint:                 # as saved in `out`
     "Stage 1: train a language model on stream `train`, resumably, and save it in `out`. Raises `CourseError`"
     check_card(card)
     config, slices = dict(small_config, **(config or {})), slices or parts
-    command = f'pretrain(train, valid, out, lr={lr}, parts={parts}, slices={slices}, bs={bs}, seq_len={seq_len}, drop_mult={drop_mult}, backwards={backwards}, vary={vary})'
+    settings = _plain(dict(lr=lr, parts=parts, slices=slices, bs=bs, seq_len=seq_len, drop_mult=drop_mult, wd=wd, clip=clip, backwards=backwards, vary=vary, seed=seed))
+    if seed is not None: set_seed(seed)
     model = start_at_unigrams(language_model(len(train.vocab), config, drop_mult), train)
     learn = Learner(lm_dataloaders(train, valid, bs, seq_len, backwards, vary, slices), model, loss_func=CrossEntropyLossFlat(), opt_func=fused_adam, wd=wd,
                     cbs=[*rnn_cbs(), *speed_callbacks(), GradientClip(clip), *([RescaleLR(seq_len)] if vary else []), *cbs])
     one_cycle = lambda learn, done: learn.fit_one_cycle(parts, lr, start_epoch=done, pct_start=0.1, div=10., moms=(0.9, 0.9, 0.9))
-    fit_parts(learn, Path(f'{out}.training'), parts, one_cycle, bar)
-    return save_lm(learn, out, 'pretraining', config, evaluate_lm(learn.model, valid, backwards=backwards), backwards, **dict(dict(command=command), **card))
+    fit_parts(learn, Path(f'{out}.training'), parts, one_cycle, bar, dict(settings, arch=config))
+    command = as_call('pretrain(train, valid, out', dict(config=config, **settings))
+    return save_lm(learn, out, 'pretraining', config, evaluate_lm(learn.model, valid, backwards=backwards), backwards, settings, **dict(dict(command=command), **card))
 
 # %% ../nbs/05_pretraining.ipynb #890663a7
 pretrained_dir = package/'pretrained'
