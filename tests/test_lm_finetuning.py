@@ -122,4 +122,19 @@ def test_the_record_holds_the_whole_recipe(tmp_path, vary):
     assert all(torch.equal(one.weights[k], two.weights[k]) for k in one.weights)  # the seed decides
     run = json.loads((tmp_path/'one'/'run.json').read_text())
     assert run['seed'] == 5 and run['card'] == one.config['card']
-    assert run['config'].items() >= dict(lr=3e-3, parts=1, slices=1, bs=4, seq_len=16, drop_mult=0.3, factor=2.6, vary=vary, seed=5, stage='lm_finetuning').items()
+    recipe = dict(lr=3e-3, parts=1, slices=1, bs=4, seq_len=16, drop_mult=0.3, wd=0.01, clip=0.4, backwards=False, factor=2.6, vary=vary, seed=5)
+    assert run['config'] == dict(recipe, stage='lm_finetuning', arch=one.config['arch'])
+    assert run['card']['command'] == "finetune_lm('a checkpoint', train, valid, out, " + ', '.join(f'{k}={v!r}' for k,v in recipe.items()) + ')'
+
+def test_built_text_leaves_its_hash_in_the_record(tmp_path):
+    train = TokenStream.build([f'the film number {i} is a film of {i%7} friends' for i in range(300)], tmp_path/'t', n_procs=1)
+    valid = TokenStream.build(['the film is a number of friends']*40, tmp_path/'v', vocab=train.vocab, n_procs=1)
+    ck = Checkpoint(language_model(len(train.vocab), config).state_dict(), train.vocab, dict(arch=config, stage='pretraining', backwards=False))
+    finetune_lm(ck, train[:2000], valid[:200], tmp_path/'m', parts=1, bs=4, seq_len=16, bar=False)
+    assert json.loads((tmp_path/'m'/'run.json').read_text())['data_hash'] == train.meta['data_hash'] is not None
+
+def test_predict_takes_fastais_names():
+    learn = learner()
+    said = learn.predict('a b', 5, True, 0.8, seed=1)                             # fastai's order
+    assert said == learn.predict('a b', n_words=5, no_unk=True, temperature=0.8, no_bar=True, only_last_word=True, seed=1)
+    with pytest.warns(UserWarning, match='no effect'): assert learn.predict('a b', 5, temperature=0.8, min_p=0.01, seed=1) == said
