@@ -173,7 +173,7 @@ def demo(
     steps('stage 2 from wiki-small')
     lm = demo_stage2(unlabelled, p, steps.at)
     steps('from scratch')
-    stage3_row('ULMFiT from scratch', None, vocab=lm.vocab, config=lm.config['arch'], drop_mult=0.5)
+    stage3_row('ULMFiT from scratch', None, vocab=lm.vocab, config=lm.config['arch'], lr=6e-3, drop_mult=0.1)
     steps('wiki-small after this stage 2')
     stage3_row('ULMFiT, wiki-small + this stage 2', lm)
     steps('imdb-small')
