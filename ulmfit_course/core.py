@@ -93,6 +93,7 @@ def atomic_folder(
     tmp.chmod(0o755)
     try:
         yield tmp
+        for f in tmp.iterdir(): f.chmod(0o755 if f.is_dir() else 0o644)   # a class shares its models
         if path.exists(): os.replace(path, old)   # kept until the new one stands
         os.replace(tmp, path)
     finally:
