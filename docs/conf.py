@@ -12,6 +12,7 @@ project, author, release = 'ulmfit_course', settings['DEFAULT']['author'], setti
 copyright = author
 extensions = ['myst_nb']
 nb_execution_mode = 'off' # the notebooks come with their outputs
+nb_render_markdown_format = 'myst'  # tables in outputs, too
 nb_merge_streams = True
 myst_enable_extensions = ['amsmath', 'dollarmath']
 myst_heading_anchors = 3
