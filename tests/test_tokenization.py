@@ -70,7 +70,6 @@ def count_different(texts):
     from fastai.text.core import SpacyTokenizer, TokenizeWithRules
     return len(different(texts, WordTokenizer(), TokenizeWithRules(SpacyTokenizer())))
 
-@pytest.mark.slow
 def test_all_reviews(reviews):
     "All 25,000, fastai's tokens made afresh, in two processes"
     assert len(reviews) == 25_000
