@@ -22,7 +22,7 @@ class Steps:
         shares:dict, # name of step -> its seconds on an earlier run
         quiet:bool=False # say nothing
     ):
-        self.shares,self.quiet,self.done,self.seconds,self.started = shares,quiet,0.,{},time.perf_counter()
+        self.shares,self.quiet,self.done,self.started = shares,quiet,0.,time.perf_counter()
         self.current = None
 
     def __call__(self,
@@ -38,8 +38,9 @@ class Steps:
         part:float # share of the current step that is done, 0 to 1
     ):
         "Show how far the run is: on a terminal one line that moves, in a log a line a step"
-        if self.quiet or part and not sys.stderr.isatty(): return
-        print(*(['\r\033[K'] if sys.stderr.isatty() else []), self.line(part), sep='', end='' if sys.stderr.isatty() else '\n', file=sys.stderr, flush=True)
+        moves = sys.stderr.isatty()
+        if self.quiet or part and not moves: return
+        print('\r\033[K'*moves + self.line(part), end='' if moves else '\n', file=sys.stderr, flush=True)
 
     def line(self,
         part:float # share of the current step that is done
@@ -52,10 +53,9 @@ class Steps:
         return f'[{bar:20}] {done/total:4.0%} {passed:4.0f} s, about {left:.0f} s left: {self.current}'
 
     def close(self):
-        "End the current step and note its seconds"
+        "End the current step"
         if self.current is None: return
         self.at(1)
-        self.seconds[self.current] = time.perf_counter()-self.began
         self.done += self.shares[self.current]
         self.current = None
         if not self.quiet and sys.stderr.isatty(): print(file=sys.stderr)
