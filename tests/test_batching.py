@@ -52,6 +52,7 @@ def test_varied_lengths_follow_the_paper():
     assert abs(lengths[~short].mean()-69.5) < 0.3 and abs(lengths[~short].std()-5) < 0.3 and abs(lengths[short].mean()-34.5) < 1
 
 def test_rate_is_rescaled_within_a_fit_and_given_back():
+    import fastai.callback.progress  # patches no_bar into Learner
     from fastai.learner import Learner
     from fastai.callback.core import Callback
     from fastai.losses import CrossEntropyLossFlat

@@ -3,9 +3,10 @@ import json, os, pickle, shutil, subprocess, sys
 from concurrent.futures import ThreadPoolExecutor
 import numpy as np, pandas as pd, pytest, torch
 from ulmfit_course.batching import classifier_dataloaders
-from ulmfit_course.classifier import predictions, text_classifier_learner
+from ulmfit_course.awd_lstm import WeightDropLSTM
+from ulmfit_course.classifier import SentenceEncoder, concat_pool, predictions, text_classifier_learner
 from ulmfit_course.core import CourseError, save_checkpoint
-from ulmfit_course.inference import batches, load_bundle, save_bundle
+from ulmfit_course.inference import Int8Encoder, Int8LSTM, batches, load_bundle, read_and_pool, save_bundle
 from ulmfit_course.tokenization import CharTokenizer
 from test_classifier import checkpoint, frame, sizes, words
 
@@ -57,9 +58,9 @@ def test_threads(clas):
 
 def test_batches_against_their_promises():
     lens = np.random.default_rng(0).integers(1, 500, 300).tolist() + [5000]
-    out = list(batches(lens, 16, 2000))
-    assert sorted(i for b in out for i in b) == list(range(301)) and out[0] == [300]
-    assert all(len(b) <= 16 and (len(b) == 1 or len(b)*max(lens[i] for i in b) <= 2000) for b in out)
+    out = list(batches(lens, 16))
+    assert sorted(i for b in out for i in b) == list(range(301)) and out[0][0] == 300
+    assert all(len(b) <= 16 for b in out) and np.all(np.diff([lens[i] for b in out for i in b]) <= 0)
 
 def test_nothing_and_no_text(clas):
     assert clas.probabilities([]).shape == (0, 2)
@@ -137,28 +138,78 @@ def test_backward_bundle(tmp_path):
 
 def test_bf16_is_close(bundle, clas):
     texts = list(frame(20, 7).text)
-    assert np.allclose(load_bundle(bundle, bf16=True).probabilities(texts), clas.probabilities(texts), atol=0.05)
+    assert np.allclose(load_bundle(bundle, precision='bf16').probabilities(texts), clas.probabilities(texts), atol=0.05)
 
-def memory_rise(bundle, max_len):
+@pytest.mark.parametrize('max_len, bptt', [(1000, 7), (20, 7), (20, 64), (1, 3)])
+def test_pooling_on_the_way_is_concat_pool(learn, max_len, bptt):
+    encoder = SentenceEncoder(bptt, learn.model[0].module, max_len=max_len).eval()
+    lens = torch.tensor([90, 33, 33, 21, 7, 1])
+    ids = torch.randint(2, len(words), (6, 90)).masked_fill(torch.arange(90) >= lens[:, None], 1)
+    with torch.no_grad():
+        expected = concat_pool(*encoder(ids))
+        got = read_and_pool(encoder.module, ids, lens, bptt, max_len)
+    assert torch.allclose(got, expected, atol=1e-6)
+
+def test_int8_is_close(bundle, clas):
+    texts = list(frame(20, 7).text)
+    assert np.allclose(load_bundle(bundle, precision='int8').probabilities(texts), clas.probabilities(texts), atol=0.05)
+
+@pytest.mark.parametrize('inner', [True, False])
+@pytest.mark.parametrize('bs, rows', [(1, 512), (5, 512), (5, 20), (5, 1)])
+def test_int8_layer_step_by_step(inner, bs, rows):
+    "The layer against the same rounding written out in float64"
+    torch.manual_seed(0)
+    T, n_in, n = 9, 16, 24
+    rnn, x = WeightDropLSTM(n_in, n).eval(), torch.randint(-127, 128, (T, bs, n_in), dtype=torch.int8)
+    top = torch.rand(n_in) + .5
+    m, w = rnn.module, torch.cat([rnn.module.weight_ih_l0*top, rnn.weight_hh_l0_raw], 1).double()
+    scale = w.abs().amax(1, keepdim=True)/127
+    w, b = (w/scale).round()*scale, (m.bias_ih_l0 + m.bias_hh_l0).double()
+    h, c, expected = torch.zeros(bs, n).double(), torch.zeros(bs, n).double(), []
+    for x_t in x:
+        i, f, g, o = (torch.cat([x_t.double()/127, h], 1) @ w.t() + b).chunk(4, 1)
+        c = f.sigmoid()*c + i.sigmoid()*g.tanh()
+        state = o.sigmoid()*c.tanh()
+        h = (127*state).round()/127
+        expected.append(h if inner else state)
+    with torch.inference_mode(): out, h8, c8 = Int8LSTM(rnn, top, inner)(x, torch.zeros(bs, n, dtype=torch.int8), torch.zeros(bs, n), rows)
+    assert torch.allclose(out.double()/(127 if inner else 1), torch.stack(expected), atol=.009 if inner else 1e-3)   # a rounding may tip over
+    assert torch.allclose(c8.double()/2, c, atol=1e-2) and h8.dtype == torch.int8
+
+def test_int8_takes_narrower_chunks_and_forgets(learn):
+    enc, ids = Int8Encoder(learn.model[0].module), torch.randint(2, len(words), (6, 24))
+    with torch.inference_mode():
+        whole = enc(ids)
+        enc.reset()
+        parts = enc(ids[:, :10]), enc(ids[:4, 10:17]), enc(ids[:1, 17:])
+    for got, rows, cols in zip(parts, (6, 4, 1), (slice(0, 10), slice(10, 17), slice(17, 24))): assert torch.allclose(got, whole[:rows, cols], atol=5e-3)   # a rounding may tip over
+
+def test_precisions(bundle):
+    with pytest.raises(CourseError, match='float32, bf16, int8'): load_bundle(bundle, precision='int4')
+    with pytest.raises(CourseError, match='for a CPU'): load_bundle(bundle, 'cuda', 'int8')
+
+def memory_rise(bundle, read):
     "By how many MB a long text raises the memory of a fresh process that has read a shorter one; sampled, for a child inherits the peak of its parent"
-    code = f"""import psutil, time
+    code = f"""import psutil, time, torch
 from concurrent.futures import ThreadPoolExecutor
 from ulmfit_course.inference import load_bundle
 clas = load_bundle({str(bundle)!r})
-clas.model[0].max_len = {max_len}
 memory = lambda: psutil.Process().memory_info().rss/2**20
 ids = clas.to_ids.ids(['the film was great '*5000, 'the film was great '*25_000])
-clas.run(ids[:1])
+def keep_all_states(ids):
+    clas.model[0].max_len = 10**9
+    with torch.no_grad(): return clas.model(torch.from_numpy(ids[0])[None])
+{read}(ids[:1])
 seen = [memory()]
 with ThreadPoolExecutor(1) as pool:
-    answer = pool.submit(clas.run, ids[1:])
+    answer = pool.submit({read}, ids[1:])
     while not answer.done(): seen.append(memory()); time.sleep(0.002)
 answer.result()
 print(max(seen) - seen[0])"""
     return float(subprocess.run([sys.executable, '-c', code], env={**os.environ, 'OMP_NUM_THREADS': '1'}, capture_output=True, text=True, check=True).stdout)
 
-def test_memory_does_not_grow_with_a_long_text(learn, bundle):
-    kept, everything = memory_rise(bundle, learn.model[0].max_len), memory_rise(bundle, 10**9)
+def test_memory_does_not_grow_with_a_long_text(bundle):
+    kept, everything = memory_rise(bundle, 'clas.run'), memory_rise(bundle, 'keep_all_states')
     assert kept < 100_000*sizes['emb_sz']*4/2**20 < everything, 'the states of all tokens'
 
 def test_a_fresh_process_predicts(bundle):

@@ -38,73 +38,74 @@ def lstm_forward(
     w_ih: Tensor,  # input weights `(4*n_out, n_in)`, gates in torch's order i, f, g, o
     w_hh: Tensor,  # recurrent weights `(4*n_out, n_out)`
     bias: Tensor,  # sum of the two biases `(4*n_out,)`
-) -> tuple:        # gates `(seq_len, bs, 4*n_out)`; hidden and cell states `(seq_len+1, bs, n_out)`, the first ones first; tanh of the cells
+) -> tuple:        # gates `(seq_len, bs, 4*n_out)`; hidden and cell states `(seq_len+1, bs, n_out)`, the first ones first; the last cell state as precise as `c`
     "One LSTM layer over a chunk of time"
     T, B, H = *x.shape[:2], h.shape[1]
     gates = torch.addmm(bias.to(x.dtype), x.reshape(T*B, -1), w_ih.t()).view(T, B, 4*H)
-    hs, cs, tanh_c = x.new_empty(T+1, B, H), c.new_empty(T+1, B, H), c.new_empty(T, B, H)
+    hs, cs = x.new_empty(T+1, B, H), x.new_empty(T+1, B, H)
     hs[0], cs[0] = h, c
     for t in range(T):
         gate = gates[t].addmm_(hs[t], w_hh.t())
         gate[:, :2*H].sigmoid_(); gate[:, 2*H:3*H].tanh_(); gate[:, 3*H:].sigmoid_()
         i, f, g, o = gate.chunk(4, 1)
-        if g.dtype == c.dtype: torch.mul(f, cs[t], out=cs[t+1]).addcmul_(i, g)
-        else: cs[t+1].copy_(f).mul_(cs[t]).add_(i*g)
-        torch.tanh(cs[t+1], out=tanh_c[t])
-        torch.mul(o, tanh_c[t].to(o.dtype), out=hs[t+1])
-    return gates, hs, cs, tanh_c
+        c = c*f + i*g
+        cs[t+1] = c
+        tanh_c = (2*c).sigmoid_().mul_(2).sub_(1)  # torch's own tanh takes several times as long
+        torch.mul(o, tanh_c, out=hs[t+1])
+    return gates, hs, cs, c
 
 # %% ../nbs/04_awd_lstm.ipynb #b37dd35f
 def lstm_backward(
     dout: Tensor,  # gradient of the outputs `(seq_len, bs, n_out)`
     dh: Tensor,    # gradient of the last hidden state `(bs, n_out)`
     dc: Tensor,    # gradient of the last cell state `(bs, n_out)`
-    gates, hs, cs, tanh_c,  # what `lstm_forward` gave
+    gates, cs,     # what `lstm_forward` kept
     w_hh: Tensor,  # recurrent weights `(4*n_out, n_out)`
 ) -> tuple:        # gradients of the gates before squashing `(seq_len, bs, 4*n_out)`, first hidden state, first cell state
     "From the gradients of what a layer gives to the gradients of its gates"
-    T, B, H = tanh_c.shape
+    T, B, H = dout.shape
     i, f, g, o = gates.view(T, B, 4, H).unbind(2)
-    dtype, tanh_c = gates.dtype, tanh_c.to(gates.dtype)
-    c_by_ifg = torch.stack([g*i*(1-i), cs[:-1].to(dtype)*f*(1-f), i*(1-g*g)], 2)
-    h_by_o, h_by_c = tanh_c*o*(1-o), o*(1-tanh_c*tanh_c)
-    dgates, dh = torch.empty_like(gates), dh.to(dtype)
-    parts = dgates.view(T, B, 4, H)
+    tanh_c, dh = cs[1:].tanh(), dh.to(gates.dtype)
+    h_by_c = o*(1-tanh_c*tanh_c)
+    dgates = gates.new_empty(T, B, 4, H)  # at first: of c by i, f and g, and of h by o
+    for k, (a, b) in enumerate(((g*i, 1-i), (cs[:-1]*f, 1-f), (i, 1-g*g), (tanh_c*o, 1-o))): torch.mul(a, b, out=dgates[:, :, k])
     for t in reversed(range(T)):
         dh = dh + dout[t]
         dc = dc + dh*h_by_c[t]
-        torch.mul(c_by_ifg[t], dc.to(dtype).unsqueeze(1), out=parts[t,:,:3])
-        torch.mul(dh, h_by_o[t], out=parts[t,:,3])
-        dc, dh = dc*f[t], dgates[t] @ w_hh
-    return dgates, dh, dc
+        dgates[t, :, :3] *= dc.to(dh.dtype).unsqueeze(1)
+        dgates[t, :, 3] *= dh
+        dc, dh = dc*f[t], dgates[t].flatten(1) @ w_hh
+    return dgates.flatten(2), dh, dc
 
 # %% ../nbs/04_awd_lstm.ipynb #0a605377
 class LSTMFunction(Function):
     "`lstm_forward` and `lstm_backward` as one step of autograd: outputs, last hidden and last cell state"
     @staticmethod
     def forward(ctx, x, h, c, w_ih, w_hh, bias):
-        gates, hs, cs, tanh_c = lstm_forward(x, h, c, w_ih, w_hh, bias)
-        ctx.save_for_backward(x, gates, hs, cs, tanh_c, w_ih, w_hh)
-        return hs[1:], hs[-1].clone(), cs[-1].clone()
+        gates, hs, cs, c = lstm_forward(x, h, c, w_ih, w_hh, bias)
+        ctx.save_for_backward(x, gates, hs, cs, w_ih, w_hh)
+        return hs[1:], hs[-1].clone(), c
 
     @staticmethod
     @once_differentiable
     def backward(ctx, dout, dh, dc):
-        (x, gates, hs, cs, tanh_c, w_ih, w_hh), need = ctx.saved_tensors, ctx.needs_input_grad
-        dgates, dh, dc = lstm_backward(dout, dh, dc, gates, hs, cs, tanh_c, w_hh)
+        (x, gates, hs, cs, w_ih, w_hh), need = ctx.saved_tensors, ctx.needs_input_grad
+        dgates, dh, dc = lstm_backward(dout, dh, dc, gates, cs, w_hh)
         flat = dgates.flatten(0, 1)
         return ((flat @ w_ih).view_as(x) if need[0] else None, dh, dc,
                 flat.t() @ x.flatten(0, 1) if need[3] else None,
                 flat.t() @ hs[:-1].flatten(0, 1) if need[4] else None,
-                flat.float().sum(0) if need[5] else None)
+                flat.sum(0, dtype=torch.float32).to(dc.dtype) if need[5] else None)
 
 # %% ../nbs/04_awd_lstm.ipynb #beaa75cc
+def _learns(*tensors): return torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
+
 def _torch_lstm(x, h, c, w_ih, w_hh, bias):
     "The same layer by torch's own kernels: cuDNN on a GPU, oneDNN on a CPU"
     weights = [w_ih, w_hh, bias.to(x.dtype), torch.zeros_like(bias, dtype=x.dtype)]
     with warnings.catch_warnings():
         warnings.filterwarnings('ignore', message='RNN module weights')
-        out, h, c = torch._VF.lstm(x, (h[None], c[None]), weights, True, 1, 0., torch.is_grad_enabled(), False, False)
+        out, h, c = torch._VF.lstm(x, (h[None], c[None]), weights, True, 1, 0., _learns(x, *weights), False, False)
     return out, h[0], c[0]
 
 # %% ../nbs/04_awd_lstm.ipynb #1b3c24cb
@@ -115,9 +116,9 @@ def lstm_layer(
     w_hh: Tensor,  # recurrent weights `(4*n_out, n_out)`
     bias: Tensor,  # sum of the two biases `(4*n_out,)`
 ) -> tuple:        # outputs `(seq_len, bs, n_out)` and the last (hidden, cell)
-    "One LSTM layer in the type that `compute_dtype` names: ours for 16 bits on a CPU, torch's elsewhere"
+    "One LSTM layer in the type that `compute_dtype` names: ours to learn in 16 bits on a CPU, torch's for all else"
     dtype = compute_dtype(w_ih)
-    ours = x.device.type == 'cpu' and dtype.itemsize == 2
+    ours = x.device.type == 'cpu' and dtype.itemsize == 2 and _learns(x, w_ih, w_hh, bias)
     h, c = hc[0].to(dtype), hc[1].to(torch.float32 if ours else dtype)
     with torch.autocast(x.device.type, enabled=False):
         layer = LSTMFunction.apply if ours else _torch_lstm
@@ -171,7 +172,8 @@ class WeightDropLSTM(nn.Module):
         del self.module.weight_hh_l0
 
     def forward(self, x, hc):  # x: `(bs, seq_len, n_in)`, hc: two of `(bs, n_out)`
-        m, w_hh = self.module, F.dropout(self.weight_hh_l0_raw, self.weight_p, self.training)
+        m, raw = self.module, self.weight_hh_l0_raw
+        w_hh = F.dropout(raw.to(compute_dtype(raw)), self.weight_p, self.training)
         out, hc = lstm_layer(x.transpose(0, 1), hc, m.weight_ih_l0, w_hh, m.bias_ih_l0 + m.bias_hh_l0)
         return out.transpose(0, 1), hc
 

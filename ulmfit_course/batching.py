@@ -7,8 +7,10 @@ __all__ = ['local_ids', 'TokenStream', 'StreamLoader', 'varied_cuts', 'RescaleLR
            'RandomWindow', 'classifier_dataloaders']
 
 # %% ../nbs/03_batching.ipynb #26b27a4b
-import hashlib, json, os, sys, tempfile
-from itertools import islice
+import gc, hashlib, json, os, sys, tempfile
+from collections import defaultdict
+from contextlib import contextmanager
+from itertools import count, islice
 from multiprocessing import get_context
 from pathlib import Path
 import numpy as np, pandas as pd, torch
@@ -29,8 +31,8 @@ def local_ids(
     texts: list,  # some texts
 ) -> tuple:       # distinct tokens, and `(n_tokens,)` places in that list
     "The distinct tokens of some texts, and the texts written in them"
-    seen, ids = {}, []
-    for toks in tok(texts): ids += [seen.setdefault(t, len(seen)) for t in toks]
+    seen = defaultdict(count().__next__)   # a new token gets the next number
+    ids = [i for toks in tok(texts) for i in map(seen.__getitem__, toks)]
     return list(seen), np.array(ids, dtype=np.int32)
 
 # %% ../nbs/03_batching.ipynb #4383ea5c
@@ -40,6 +42,15 @@ def _start_worker(tok):
     _tok = tok
 
 def _work(texts): return local_ids(_tok, texts)
+
+@contextmanager
+def _gc_off():
+    "No search for reference cycles: there are none, and it would walk through the growing dictionaries again and again"
+    was_on = gc.isenabled()
+    gc.disable()
+    try: yield
+    finally:
+        if was_on: gc.enable()
 
 def _groups(texts, n):
     "The texts `n` at a time, each one looked at before a worker sees it"
@@ -51,7 +62,7 @@ def _groups(texts, n):
 
 def _tokenized(texts, tok, n_procs):
     "`local_ids` of the texts, a group at a time, in order"
-    groups = _groups(texts, 200)
+    groups = _groups(texts, 500)
     if n_procs <= 1: yield from (local_ids(tok, g) for g in groups)
     else:
         with get_context('fork' if sys.platform == 'linux' else 'spawn').Pool(n_procs, _start_worker, (tok,)) as pool: yield from pool.imap(_work, groups)
@@ -112,7 +123,7 @@ def build(cls:TokenStream,
 ):                          # the stream
     "Tokenize `texts` in one pass into the folder `path`; memory grows with the distinct words only. Raises `CourseError`"
     tok, n_procs = tok or WordTokenizer(), min(os.cpu_count(), 8) if n_procs is None else n_procs
-    with atomic_folder(path) as tmp:
+    with atomic_folder(path) as tmp, _gc_off():
         words, counts = _write_raw(texts, tmp/'raw', tok, n_procs)
         if set(words) <= {BOS}: raise CourseError(f"no text to tokenize for {path}: give at least one that is not empty")
         vocab = make_vocab(words, counts, min_freq, max_vocab) if vocab is None else list(vocab)

@@ -55,7 +55,7 @@ def spec_add_spaces(t: str) -> str: # `t` with a space on each side of `/`, `#` 
 # %% ../nbs/02_tokenization.ipynb #0ef74b0d
 def rm_useless_spaces(t: str) -> str: # `t` without runs of spaces
     "Write two or more spaces as one"
-    return _re_space.sub(' ', t)
+    return _re_space.sub(' ', t) if '  ' in t else t
 
 # %% ../nbs/02_tokenization.ipynb #db0bc6ea
 _re_all_caps = re.compile(r'(\s|^)([A-Z]+[^a-z\s]*)(?=(\s|$))')
@@ -153,12 +153,19 @@ def _first_of_joined(tok):
     return {_words(tok(k))[0] for k in tok.rules if later(k)}
 
 # %% ../nbs/02_tokenization.ipynb #d68af485
-_chunk_end = re.compile(r'(?<=\S) ')
+_chunk_end, _late_space = re.compile(r'(?<=\S) '), re.compile(r'[^\S ] ')
 
-def _has_repeat(t):
-    "Whether any two neighbours of the white-space split are equal"
-    words = t.split()
-    return any(map(eq, words, words[1:]))
+def _chunks_of(text):
+    "The chunks of `text`, in which no two spaces meet, and its words: the same where spaces are all its white space"
+    if text.isprintable(): return (text.split(' '),)*2
+    return _chunk_end.split(text) if _late_space.search(text) else text.split(' '), text.split()
+
+def _repeats(words): return any(map(eq, words, words[1:]))
+
+# %% ../nbs/02_tokenization.ipynb #9ce04822
+_run = re.compile(r"(?<![a-z])(?<![a-z]['’])([a-z]+)")   # of letters, but not the last one of `film's`
+_any = 'xyzzy'                          # a word that cannot mean anything
+_odd = re.compile(rf'\d|\0|[.@]{_any}') # where the letters may matter
 
 # %% ../nbs/02_tokenization.ipynb #f5085d5a
 class _SpacySplit:
@@ -166,14 +173,26 @@ class _SpacySplit:
     def __init__(self, lang, cap):
         self.spacy = _spacy_tokenizer(lang)
         self.bare,self.joined = _without_matcher(self.spacy), _first_of_joined(self.spacy)
-        self.words = _Memo(self._chunk, cap)
+        self.words, self.shapes = _Memo(self._by_shape if lang == 'en' else self._chunk, cap), _Memo(self._shape, cap)
+        self.touchy = {run for k in self.spacy.rules for run in re.findall('[a-z]+', k.lower())}
     def __call__(self, text): return [t for c in _chunk_end.split(text) for t in self.words[c]]
     def whole(self, text): return _words(self.spacy(text))
     def _chunk(self, chunk):
         toks = self.whole(chunk)
         safe = len(toks) == 1 or self.joined.isdisjoint(toks)
         if not safe and toks != _words(self.bare(chunk)): raise _LooksFar
-        return toks
+        return tuple(toks)
+    def _shape(self, between):
+        "The tokens of a chunk with these pieces between its runs, as a `%` template with `%s` for each run; `None` where spaCy must see the runs"
+        chunk = _any.join(between)
+        if _odd.search(chunk) or chunk.count(_any) != len(between)-1: return
+        try: return '\0'.join(self._chunk(chunk)).replace('%', '%%').replace(_any, '%s')
+        except _LooksFar: return
+    def _by_shape(self, chunk):
+        parts = _run.split(chunk)   # a piece between, a run, a piece between, ..., a piece between
+        runs = parts[1::2]
+        template = self.shapes[tuple(parts[::2])] if runs and self.touchy.isdisjoint(runs) else None
+        return tuple((template % tuple(runs)).split('\0')) if template else self._chunk(chunk)
 
 # %% ../nbs/02_tokenization.ipynb #c03d698b
 def _code(f):
@@ -184,6 +203,8 @@ def _code(f):
 
 # %% ../nbs/02_tokenization.ipynb #4a2a1e02
 _near_sighted = [replace_rep, spec_add_spaces, rm_useless_spaces, replace_all_caps, replace_maj]
+_plain, _lines = re.compile(r'[^\s/#\\]+(?:\n+[^\s/#\\]+)*'), re.compile(r'(\n+)')
+_tame = re.compile(r'[A-Z](?=.*[a-z])[^A-Z\s]*|[^A-Z\s]\S*')   # all that the rules on case do is to mark a first capital
 
 class WordTokenizer(Tokenizer):
     "Words and punctuation as spaCy splits them after the text rules: fastai's tokens, several times as fast"
@@ -194,7 +215,7 @@ class WordTokenizer(Tokenizer):
     ):
         self.lang,self.rules,self.cap = lang,rules,cap
         self._split = _SpacySplit(lang, cap)
-        self._chunks = _Memo(lambda c: self._split(apply_rules(c, _near_sighted).lower().strip(' ')), cap)
+        self._chunks = _Memo(self._chunk, cap)
 
     def tokenize(self,
         text: str # one text
@@ -207,12 +228,19 @@ class WordTokenizer(Tokenizer):
         except _LooksFar: return self._split.whole(apply_rules(text, self.rules))
 
     def _from_chunks(self, text):
-        "The tokens chunk by chunk, or None where a rule may look past the end of a chunk"
-        text = rm_useless_spaces(fix_html(text)).strip()
-        if _has_repeat(text): return
-        toks = [BOS]
-        for c in _chunk_end.split(text): toks += self._chunks[c]
-        if TK_REP not in toks or not _has_repeat(replace_rep(text)): return toks
+        "The tokens chunk by chunk, or `None` where a rule looks past the end of a chunk"
+        text, toks = rm_useless_spaces(fix_html(text)).strip(), [BOS]
+        chunks, words = _chunks_of(text)
+        for c in chunks: toks += self._chunks[c]
+        if TK_REP in toks: words = replace_rep(text).split()
+        if not _repeats(words) or not _re_wrep.search(replace_rep(text)): return toks
+
+    def _chunk(self, c):
+        "The tokens of one chunk; in most the rules can do no more than mark a first capital"
+        if _plain.fullmatch(c) and not _re_rep.search(c):
+            if _tame.fullmatch(c): return (TK_MAJ,)*('A' <= c[0] <= 'Z') + self._split.words[c.lower()]
+            if '\n' in c: return tuple(t for part in _lines.split(c) for t in ([part] if part[0] == '\n' else self._chunks[part]))
+        return tuple(self._split(apply_rules(c, _near_sighted).lower().strip(' ')))
 
     def __reduce__(self): return type(self), (self.lang, self.rules, self.cap)
     @property

@@ -1,0 +1,54 @@
+"Labels for many reviews: fastai's `get_preds` on loaders made before, ours from the raw texts"
+from common import fastai_classifier, full, labels, lstm_weights, our_classifier, reviews, silent, small, stream_of
+
+unit, target = 'reviews/s', 3
+cases = {'400/1152 x 3': dict(cfg=full, n=256), '256/512 x 3': dict(cfg=small, n=512)}
+quick = {'256/512 x 3': dict(cfg=small, n=192)}
+
+def fastai(cfg, n):
+    learn = fastai_classifier(cfg, reviews(64+n))
+    def work():
+        with silent(learn): assert len(learn.get_preds()[0]) == n
+    return work, n
+
+def read(cfg, n, precision):
+    clas, texts = our_classifier(cfg, precision), reviews(64+n).text[64:].tolist()
+    return lambda: clas.probabilities(texts), n
+
+def ours(cfg, n): return read(cfg, n, 'int8')
+def ours_in_bf16(cfg, n): return read(cfg, n, 'bf16')
+def ours_in_float32(cfg, n): return read(cfg, n, 'float32')
+
+def limit(machine, cfg, n):
+    "One product with each weight a token, in whole numbers of 8 bits"
+    return machine['int8, operations/s']/(2*sum(lstm_weights(cfg))*len(stream_of(1000, 10_000))/1000)
+
+def extra():
+    "A real classifier (`imdb-small`, its head trained on 1,000 reviews) on 5,000 others, in each precision"
+    import tempfile
+    from ulmfit_course.batching import classifier_dataloaders
+    from ulmfit_course.classifier import text_classifier_learner
+    from ulmfit_course.core import set_seed
+    from ulmfit_course.inference import load_bundle, save_bundle
+    from ulmfit_course.pretraining import load_pretrained
+    set_seed(0)
+    frame, ck = reviews(6000), load_pretrained('imdb-small')
+    learn = text_classifier_learner(classifier_dataloaders(frame[:1000], frame[1000:1032], ck.vocab, bs=16, window=150), ck, verbose=False)
+    with silent(learn): learn.fit_one_cycle(3, 2e-2)
+    with tempfile.TemporaryDirectory() as tmp:
+        bundle = save_bundle(learn, f'{tmp}/bundle')
+        probs = {p: load_bundle(bundle, precision=p).probabilities(frame.text[1000:]) for p in ('float32', 'bf16', 'int8')}
+    right = frame.label[1000:].map(labels.index).values
+    return {p: {'accuracy': float((q.argmax(1) == right).mean()), 'labels that differ': int((q.argmax(1) != probs['float32'].argmax(1)).sum()),
+                'largest difference': float(abs(q - probs['float32']).max())} for p,q in probs.items()}
+
+def same():
+    "fastai's network with our weights says what ours says of short texts, where fastai reads every word"
+    import numpy as np, torch
+    tiny = dict(emb_sz=12, n_hid=16, n_layers=2)
+    clas, frame = our_classifier(tiny, 'float32'), reviews(64)
+    theirs = fastai_classifier(tiny, reviews(80), clas.to_ids.vocab).model.eval()
+    theirs.load_state_dict(clas.model.state_dict(), strict=False)
+    for ids in clas.to_ids.ids([t[:200] for t in frame.text[:20]]):
+        with torch.no_grad(): expected = theirs(torch.from_numpy(ids)[None])[0].softmax(1).numpy()
+        assert len(ids) <= 72 and np.allclose(clas.run([ids]), expected, atol=1e-5)

@@ -1,0 +1,49 @@
+"Writing: 100 words after a short prompt, drawn at temperature 0.75"
+from common import full, lstm_weights, reviews, silent, small, stream_of
+
+unit, target = 'words/s', 10
+cases = {'400/1152 x 3': dict(cfg=full, words=100), '256/512 x 3': dict(cfg=small, words=100)}
+quick = {'256/512 x 3': dict(cfg=small, words=30)}
+curve = dict(of='words written', measures='seconds_each', sizes=(20, 40, 80, 160), case=lambda n: dict(cfg=small, words=n))
+prompt = 'I thought that this film'
+
+def fastai(cfg, words):
+    from fastai.text.all import AWD_LSTM, TextDataLoaders, awd_lstm_lm_config, language_model_learner
+    dls = TextDataLoaders.from_df(reviews(50), text_col='text', is_lm=True, valid_pct=0.2, bs=4, text_vocab=stream_of(1000, 10_000).vocab)
+    learn = language_model_learner(dls, AWD_LSTM, config=dict(awd_lstm_lm_config, **cfg), pretrained=False)
+    def work():
+        with silent(learn): learn.predict(prompt, words, temperature=0.75)
+    return work, words
+
+def ours(cfg, words): return written(cfg, words, 1)
+
+def written(cfg, words, n):
+    from ulmfit_course.awd_lstm import language_model, lm_config
+    from ulmfit_course.core import Checkpoint
+    from ulmfit_course.generation import Writer, sample
+    from ulmfit_course.tokenization import WordTokenizer, numericalize
+    vocab = stream_of(1000, 10_000).vocab
+    writer, tok = Writer(language_model(len(vocab), cfg), vocab), WordTokenizer()
+    return lambda: sample(writer, [numericalize(tok.tokenize(prompt), vocab)], words, 0.75, n=n), words*n
+
+def ours_in_batches_of_16(cfg, words): return written(cfg, words, 16)
+
+def limit(machine, cfg, words):
+    "For each word every weight is read once, in 32 bits, decoder included"
+    return machine['memory, bytes/s']/(4*(sum(lstm_weights(cfg)) + cfg['emb_sz']*10_000))
+
+def same():
+    "The words that reading the whole text again would choose"
+    import torch
+    from ulmfit_course.awd_lstm import language_model
+    from ulmfit_course.generation import Writer, sample
+    torch.manual_seed(0)
+    vocab = stream_of(100, 1000).vocab
+    model = language_model(len(vocab), dict(emb_sz=20, n_hid=24, n_layers=2)).eval()
+    for o in model.parameters(): o.data.mul_(3)
+    writer, text = Writer(model, vocab), [2, 30, 40]
+    new = sample(writer, [text], 12, temperature=0)[0]
+    for i,word in enumerate(new):
+        model.reset()
+        logits = writer.step(torch.tensor([text + new[:i]]))[0]
+        assert int(logits.argmax()) == word

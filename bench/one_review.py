@@ -1,0 +1,31 @@
+"The label of one review at a time: fastai's `predict`, and ours, both from the raw text"
+from batch_inference import same
+from common import fastai_classifier, full, lstm_weights, our_classifier, reviews, silent, small, stream_of
+
+unit, target = 'reviews/s', 5
+cases = {'400/1152 x 3': dict(cfg=full, n=12), '256/512 x 3': dict(cfg=small, n=24)}
+quick = {'256/512 x 3': dict(cfg=small, n=10)}
+curve = dict(of='words of the review', measures='seconds_each', sizes=(50, 200, 800, 3200), case=lambda n: dict(cfg=small, n=3, words=n))
+
+def texts_of(n, words):
+    texts = reviews(200+n).text[200:].tolist()
+    return texts if words is None else [' '.join((t.split()*words)[:words]) for t in texts]
+
+def fastai(cfg, n, words=None):
+    learn, texts = fastai_classifier(cfg, reviews(128)), texts_of(n, words)
+    def work():
+        with silent(learn):
+            for t in texts: learn.predict(t)
+    return work, n
+
+def each(cfg, n, words, precision):
+    clas, texts = our_classifier(cfg, precision), texts_of(n, words)
+    return lambda: [clas.predict(t) for t in texts], n
+
+def ours(cfg, n, words=None): return each(cfg, n, words, 'int8')
+def ours_in_bf16(cfg, n, words=None): return each(cfg, n, words, 'bf16')
+def ours_in_float32(cfg, n, words=None): return each(cfg, n, words, 'float32')
+
+def limit(machine, cfg, n, words=None):
+    "For each token every recurrent weight is read once, in 8 bits"
+    return machine['memory, bytes/s']/(lstm_weights(cfg)[1]*len(stream_of(1000, 10_000))/1000)

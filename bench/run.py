@@ -1,0 +1,131 @@
+"""Side by side with fastai: `python bench/run.py [ROW ...] [--quick] [--json]`
+
+A row is a module of this folder. `fastai(**case)`, `ours(**case)` and whatever else begins with `ours` each prepare
+some work and give it with the number of units that it does; `limit(machine, **case)` says how many units a second this
+machine could do at best; `same()` fails where the two sides do not compute the same. Each measurement is a process of
+its own, the sides in turn, and the table holds medians. Full runs are kept in `bench/results/`."""
+import argparse, importlib, json, math, os, statistics, subprocess, sys, time
+from pathlib import Path
+
+here = Path(__file__).parent
+rows = 'tokenization', 'batches', 'train_step', 'frozen', 'batch_inference', 'one_review', 'generation', 'start'
+gpu_rows = 'gpu_step',
+
+def peak_mb(): # MB
+    "The most memory that this process has held"
+    try: return int(next(l for l in open('/proc/self/status') if l.startswith('VmHWM')).split()[1])/1024
+    except OSError: import resource; return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/2**(20 if sys.platform == 'darwin' else 10)
+
+def seconds(work):
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+def measure(
+    row,  # name of the row
+    side, # `fastai`, `ours`, ...
+    case, # what to do, as the side takes it
+    n: int, # times
+):
+    "Units a second and memory of one side, in this process"
+    module = importlib.import_module(row)
+    work, units = getattr(module, side)(**case)
+    if getattr(module, 'warm_up', True): work()
+    before = peak_mb()
+    took = statistics.median(seconds(work) for _ in range(n))
+    return dict(rate=units/took, seconds=took, peak_mb=peak_mb(), added_mb=peak_mb()-before, **getattr(module, 'measured', dict)())
+
+def machine():
+    "What this machine can do: the best of several runs, on as many threads as torch takes"
+    import numpy as np, torch
+    best = lambda work, n=7: min(seconds(work) for _ in range(n))
+    a, b = torch.randn(2048, 2048), torch.randn(2048, 2048)
+    ints, chunks = torch.randint(-127, 127, (2048, 2048), dtype=torch.int8), [f'word{i % 5000}' for i in range(500_000)]
+    half, big, known = (a.bfloat16(), b.bfloat16()), np.zeros(2**28, dtype=np.uint8), {c: 1 for c in chunks}
+    return {'threads': torch.get_num_threads(), 'float32, operations/s': 2*2048**3/best(lambda: a @ b), 'bf16, operations/s': 2*2048**3/best(lambda: half[0] @ half[1]),
+            'int8, operations/s': 2*2048**3/best(lambda: torch._int_mm(ints, ints.t())), 'memory, bytes/s': 2*big.nbytes/best(lambda: big.copy()),
+            'dictionary lookups/s': len(chunks)/best(lambda: [known[c] for c in chunks]), 'python starts/s': 1/best(lambda: subprocess.run([sys.executable, '-c', 'pass']), 5)}
+
+def in_process(what, **args):
+    "`what` of this file in a fresh process"
+    done = subprocess.run([sys.executable, __file__, '--child', json.dumps([what, args])], capture_output=True, text=True)
+    if done.returncode: raise SystemExit(f"{what} {args} failed:\n{done.stderr[-3000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+def extra(row): return importlib.import_module(row).extra()
+def same(row): return importlib.import_module(row).same()
+
+def sides(module): return ['fastai', *(s for s in vars(module) if s.startswith('ours'))]
+
+def middle(values): return dict(median=statistics.median(values), least=min(values), most=max(values))
+
+def compare(name, module, case, rounds, can):
+    "One case of a row: each side in turn, so many times"
+    runs = [{side: in_process('measure', row=name, side=side, case=case, n=getattr(module, 'times', 3)) for side in sides(module)} for _ in range(rounds)]
+    of = lambda side, key: [r[side][key] for r in runs]
+    found = {side: {key: middle(of(side, key)) for key in ('rate', 'seconds', 'peak_mb', 'added_mb')} for side in runs[0]}
+    for side in found: found[side]['times fastai'] = middle([r[side]['rate']/r['fastai']['rate'] for r in runs])
+    return dict(sides=found, memory=middle([r['ours']['added_mb']/max(r['fastai']['added_mb'], 1) for r in runs]), limit=module.limit(can, **case))
+
+def slope(sizes, values):
+    "Exponent of growth: 0 constant, 1 in proportion"
+    x, y = [math.log(s) for s in sizes], [math.log(max(v, 1e-9)) for v in values]
+    mx, my = statistics.mean(x), statistics.mean(y)
+    return sum((a-mx)*(b-my) for a,b in zip(x, y))/sum((a-mx)**2 for a in x)
+
+def grow(name, curve):
+    "A measure of each side over the sizes of a curve"
+    one = lambda side, size: in_process('measure', row=name, side=side, case=curve['case'](size), n=1)
+    value = lambda r, size: r['added_mb'] if curve['measures'] == 'added_mb' else r['seconds']
+    values = {side: [value(one(side, s), s) for s in curve['sizes']] for side in ('fastai', 'ours')}
+    return dict(of=curve['of'], measures=curve['measures'], sizes=list(curve['sizes']), values=values, slope={k: slope(curve['sizes'], v) for k,v in values.items()})
+
+def bench(name, quick, can):
+    "All of one row"
+    module = importlib.import_module(name)
+    start, cases = time.perf_counter(), module.quick if quick else module.cases
+    in_process('same', row=name)
+    metrics = dict(title=module.__doc__, unit=module.unit, target=module.target, machine=can,
+                   cases={k: compare(name, module, case, 1 if quick else 3, can) for k,case in cases.items()})
+    if not quick and hasattr(module, 'curve'): metrics['curve'] = grow(name, module.curve)
+    if not quick and hasattr(module, 'extra'): metrics['extra'] = in_process('extra', row=name)
+    return dict(config=dict(row=name, quick=quick, command=f"ulmfit-course bench {name}{' --quick' if quick else ''}"), metrics=metrics, seconds=time.perf_counter()-start)
+
+def lines(name, metrics):
+    "The row as lines of a table"
+    for case,found in metrics['cases'].items():
+        for side,r in found['sides'].items():
+            if side == 'fastai': continue
+            theirs, times = found['sides']['fastai'], r['times fastai']
+            goal = f"{metrics['target']} x" if metrics['target'] and side == 'ours' else ''
+            yield f"{name:16}{case[:30]:31}{side:24}{theirs['rate']['median']:12,.1f}{r['rate']['median']:12,.1f} {metrics['unit']:10}{times['median']:7.2f} x {goal:6}{r['rate']['median']/found['limit']:6.0%}{found['memory']['median']:8.2f}"
+
+def main():
+    parser = argparse.ArgumentParser(prog='ulmfit-course bench', description='fastai and ours, side by side')
+    parser.add_argument('rows', nargs='*', metavar='ROW', help=f"{', '.join(rows + gpu_rows)}; all if not given")
+    parser.add_argument('--quick', action='store_true', help='smaller, once each, nothing kept')
+    parser.add_argument('--json', action='store_true', help='print JSON only')
+    parser.add_argument('--child', help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.child:
+        what, kw = json.loads(args.child)
+        return print(json.dumps(globals()[what](**kw)))
+    if unknown := set(args.rows) - set(rows + gpu_rows): raise SystemExit(f"unknown row {min(unknown)!r}: choose from {', '.join(rows + gpu_rows)}")
+    from ulmfit_course.core import save_run
+    can, say = in_process('machine'), (lambda *o: None) if args.json else (lambda *o: print(*o, flush=True))
+    say(f"{'row':16}{'case':31}{'side':24}{'fastai':>12}{'ours':>12} {'':10}{'ratio':>7}   {'goal':6}{'limit':>6}{'memory':>8}")
+    runs = []
+    for name in args.rows or available():
+        runs.append(bench(name, args.quick, can))
+        for line in lines(name, runs[-1]['metrics']): say(line)
+        if not args.quick: save_run(here/'results'/f'{name}.json', seed=None, **runs[-1])
+    if args.json: print(json.dumps(runs[0] if len(runs) == 1 else runs))
+
+def available():
+    "The rows that this machine can run"
+    import torch
+    return rows + gpu_rows if torch.cuda.is_available() else rows
+
+sys.path.insert(0, str(here))
+os.environ.setdefault('ULMFIT_COURSE_PROFILE', 'cpu')
+if __name__ == '__main__': main()
