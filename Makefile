@@ -16,8 +16,8 @@ lab: .venv/installed        # the course in JupyterLab
 docs: .venv/installed       # the site -> docs/_build/html/index.html
 	$(BIN)/python docs/build.py
 
-bench: .venv/installed      # side by side with fastai
-	$(if $(wildcard bench/run.py),$(BIN)/python bench/run.py,@echo 'bench/ holds no benchmarks yet')
+bench: .venv/installed      # side by side with fastai; QUICK=1 for a few minutes
+	$(BIN)/python bench/run.py $(if $(QUICK),--quick)
 
 export: .venv/installed     # notebooks -> ulmfit_course/
 	$(BIN)/nbdev-export

@@ -2,8 +2,8 @@
 from common import fastai_classifier, full, labels, lstm_weights, our_classifier, reviews, silent, small, stream_of
 
 unit, target = 'reviews/s', 3
-cases = {'400/1152 x 3': dict(cfg=full, n=256), '256/512 x 3': dict(cfg=small, n=512)}
-quick = {'256/512 x 3': dict(cfg=small, n=192)}
+cases = {'400/1152 x 3': dict(cfg=full, n=128), '256/512 x 3': dict(cfg=small, n=256)}
+quick = {'256/512 x 3': dict(cfg=small, n=128)}
 
 def fastai(cfg, n):
     learn = fastai_classifier(cfg, reviews(64+n))
@@ -18,6 +18,21 @@ def read(cfg, n, precision):
 def ours(cfg, n): return read(cfg, n, 'int8')
 def ours_in_bf16(cfg, n): return read(cfg, n, 'bf16')
 def ours_in_float32(cfg, n): return read(cfg, n, 'float32')
+
+def ours_by_onnx_runtime(cfg, n):
+    "The same network in float32, exported and read by ONNX Runtime"
+    import tempfile
+    import numpy as np, onnxruntime, torch
+    from ulmfit_course.inference import batches, export_onnx
+    clas, texts = our_classifier(cfg, 'float32'), reviews(64+n).text[64:].tolist()
+    with tempfile.TemporaryDirectory() as tmp: session = onnxruntime.InferenceSession(export_onnx(clas, f'{tmp}/classifier.onnx'))
+    def run(ids):
+        padded = torch.nn.utils.rnn.pad_sequence([torch.from_numpy(o) for o in ids], batch_first=True, padding_value=1)
+        return session.run(None, dict(ids=padded.numpy(), lens=np.array([len(o) for o in ids])))
+    def work():
+        ids = clas.to_ids.ids(texts)
+        for batch in batches([len(o) for o in ids]): run([ids[i] for i in batch])
+    return work, n
 
 def limit(machine, cfg, n):
     "One product with each weight a token, in whole numbers of 8 bits"

@@ -1,11 +1,11 @@
-"Batches of a language model, 64 rows of 72 tokens, out of a corpus on disk or in memory"
+"Batches of a language model: 64 rows of 72 tokens, out of a corpus on disk or in memory"
 import tempfile
 from itertools import islice
 from pathlib import Path
 import numpy as np
 from common import reviews, stream_of
 
-unit, target = 'batches/s', 20
+unit, target, rounds = 'batches/s', 20, 3
 bs, seq_len = 64, 72
 cases = {'2 million tokens': dict(tokens=2_000_000, n=100)}
 quick = {'1 million tokens': dict(tokens=1_000_000, n=50)}

@@ -1,10 +1,10 @@
-"Stage 3 while only the head trains: 32 whole reviews a batch, forward through a frozen encoder"
+"Training the head alone: 32 whole reviews a batch, forward through a frozen encoder"
 import math
 from common import fastai_classifier, full, lstm_weights, reviews, silent, small, stream_of
 
 unit, target = 'reviews/s', None
-cases = {'400/1152 x 3': dict(cfg=full, n=64), '256/512 x 3': dict(cfg=small, n=128)}
-quick = {'256/512 x 3': dict(cfg=small, n=64)}
+cases = {'400/1152 x 3': dict(cfg=full, n=32), '256/512 x 3': dict(cfg=small, n=64)}
+quick = {'256/512 x 3': dict(cfg=small, n=32)}
 
 def epochs(learn, n):
     learn.freeze()

@@ -15,22 +15,22 @@ def fastai(cfg, words):
         with silent(learn): learn.predict(prompt, words, temperature=0.75)
     return work, words
 
-def ours(cfg, words): return written(cfg, words, 1)
+def ours(cfg, words): return written(cfg, words, 1, bf16=True)
+def ours_in_float32(cfg, words): return written(cfg, words, 1)
+def ours_in_batches_of_16(cfg, words): return written(cfg, words, 16)
 
-def written(cfg, words, n):
+def written(cfg, words, n, bf16=False):
     from ulmfit_course.awd_lstm import language_model, lm_config
     from ulmfit_course.core import Checkpoint
     from ulmfit_course.generation import Writer, sample
     from ulmfit_course.tokenization import WordTokenizer, numericalize
     vocab = stream_of(1000, 10_000).vocab
-    writer, tok = Writer(language_model(len(vocab), cfg), vocab), WordTokenizer()
+    writer, tok = Writer(language_model(len(vocab), cfg), vocab, bf16), WordTokenizer()
     return lambda: sample(writer, [numericalize(tok.tokenize(prompt), vocab)], words, 0.75, n=n), words*n
 
-def ours_in_batches_of_16(cfg, words): return written(cfg, words, 16)
-
 def limit(machine, cfg, words):
-    "For each word every weight is read once, in 32 bits, decoder included"
-    return machine['memory, bytes/s']/(4*(sum(lstm_weights(cfg)) + cfg['emb_sz']*10_000))
+    "For each word every weight is read once, in 16 bits, decoder included"
+    return machine['memory, bytes/s']/(2*(sum(lstm_weights(cfg)) + cfg['emb_sz']*10_000))
 
 def same():
     "The words that reading the whole text again would choose"

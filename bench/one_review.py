@@ -3,9 +3,9 @@ from batch_inference import same
 from common import fastai_classifier, full, lstm_weights, our_classifier, reviews, silent, small, stream_of
 
 unit, target = 'reviews/s', 5
-cases = {'400/1152 x 3': dict(cfg=full, n=12), '256/512 x 3': dict(cfg=small, n=24)}
+cases = {'400/1152 x 3': dict(cfg=full, n=10), '256/512 x 3': dict(cfg=small, n=16)}
 quick = {'256/512 x 3': dict(cfg=small, n=10)}
-curve = dict(of='words of the review', measures='seconds_each', sizes=(50, 200, 800, 3200), case=lambda n: dict(cfg=small, n=3, words=n))
+curve = dict(of='words of the review', measures='seconds_each', sizes=(50, 200, 800, 3200), case=lambda n: dict(cfg=small, n=2, words=n))
 
 def texts_of(n, words):
     texts = reviews(200+n).text[200:].tolist()
@@ -24,7 +24,6 @@ def each(cfg, n, words, precision):
 
 def ours(cfg, n, words=None): return each(cfg, n, words, 'int8')
 def ours_in_bf16(cfg, n, words=None): return each(cfg, n, words, 'bf16')
-def ours_in_float32(cfg, n, words=None): return each(cfg, n, words, 'float32')
 
 def limit(machine, cfg, n, words=None):
     "For each token every recurrent weight is read once, in 8 bits"

@@ -25,14 +25,13 @@ def measure(
     row,  # name of the row
     side, # `fastai`, `ours`, ...
     case, # what to do, as the side takes it
-    n: int, # times
 ):
     "Units a second and memory of one side, in this process"
     module = importlib.import_module(row)
     work, units = getattr(module, side)(**case)
-    if getattr(module, 'warm_up', True): work()
     before = peak_mb()
-    took = statistics.median(seconds(work) for _ in range(n))
+    if getattr(module, 'warm_up', True): work()
+    took = seconds(work)
     return dict(rate=units/took, seconds=took, peak_mb=peak_mb(), added_mb=peak_mb()-before, **getattr(module, 'measured', dict)())
 
 def machine():
@@ -55,16 +54,18 @@ def in_process(what, **args):
 def extra(row): return importlib.import_module(row).extra()
 def same(row): return importlib.import_module(row).same()
 
-def sides(module): return ['fastai', *(s for s in vars(module) if s.startswith('ours'))]
+def sides(module): return sorted((s for s in vars(module) if s == 'fastai' or s.startswith('ours')), key=lambda s: (s != 'fastai', s != 'ours'))
 
 def middle(values): return dict(median=statistics.median(values), least=min(values), most=max(values))
 
 def compare(name, module, case, rounds, can):
-    "One case of a row: each side in turn, so many times"
-    runs = [{side: in_process('measure', row=name, side=side, case=case, n=getattr(module, 'times', 3)) for side in sides(module)} for _ in range(rounds)]
-    of = lambda side, key: [r[side][key] for r in runs]
+    "One case of a row: fastai and ours in turn, so many times, and the other ways of ours once"
+    one = lambda side: in_process('measure', row=name, side=side, case=case)
+    runs = [{side: one(side) for side in ('fastai', 'ours')} for _ in range(rounds)]
+    runs[0] |= {side: one(side) for side in sides(module)[2:]}
+    of = lambda side, key: [r[side][key] for r in runs if side in r]
     found = {side: {key: middle(of(side, key)) for key in ('rate', 'seconds', 'peak_mb', 'added_mb')} for side in runs[0]}
-    for side in found: found[side]['times fastai'] = middle([r[side]['rate']/r['fastai']['rate'] for r in runs])
+    for side in found: found[side]['times fastai'] = middle([r[side]['rate']/r['fastai']['rate'] for r in runs if side in r])
     return dict(sides=found, memory=middle([r['ours']['added_mb']/max(r['fastai']['added_mb'], 1) for r in runs]), limit=module.limit(can, **case))
 
 def slope(sizes, values):
@@ -75,7 +76,7 @@ def slope(sizes, values):
 
 def grow(name, curve):
     "A measure of each side over the sizes of a curve"
-    one = lambda side, size: in_process('measure', row=name, side=side, case=curve['case'](size), n=1)
+    one = lambda side, size: in_process('measure', row=name, side=side, case=curve['case'](size))
     value = lambda r, size: r['added_mb'] if curve['measures'] == 'added_mb' else r['seconds']
     values = {side: [value(one(side, s), s) for s in curve['sizes']] for side in ('fastai', 'ours')}
     return dict(of=curve['of'], measures=curve['measures'], sizes=list(curve['sizes']), values=values, slope={k: slope(curve['sizes'], v) for k,v in values.items()})
@@ -86,7 +87,7 @@ def bench(name, quick, can):
     start, cases = time.perf_counter(), module.quick if quick else module.cases
     in_process('same', row=name)
     metrics = dict(title=module.__doc__, unit=module.unit, target=module.target, machine=can,
-                   cases={k: compare(name, module, case, 1 if quick else 3, can) for k,case in cases.items()})
+                   cases={k: compare(name, module, case, 1 if quick else getattr(module, 'rounds', 2), can) for k,case in cases.items()})
     if not quick and hasattr(module, 'curve'): metrics['curve'] = grow(name, module.curve)
     if not quick and hasattr(module, 'extra'): metrics['extra'] = in_process('extra', row=name)
     return dict(config=dict(row=name, quick=quick, command=f"ulmfit-course bench {name}{' --quick' if quick else ''}"), metrics=metrics, seconds=time.perf_counter()-start)
@@ -103,7 +104,7 @@ def lines(name, metrics):
 def main():
     parser = argparse.ArgumentParser(prog='ulmfit-course bench', description='fastai and ours, side by side')
     parser.add_argument('rows', nargs='*', metavar='ROW', help=f"{', '.join(rows + gpu_rows)}; all if not given")
-    parser.add_argument('--quick', action='store_true', help='smaller, once each, nothing kept')
+    parser.add_argument('--quick', action='store_true', help='smaller, each once, nothing kept')
     parser.add_argument('--json', action='store_true', help='print JSON only')
     parser.add_argument('--child', help=argparse.SUPPRESS)
     args = parser.parse_args()

@@ -1,7 +1,7 @@
 "Start: a fresh process imports the library, or prints the command's help"
 import subprocess, sys
 
-unit, target, warm_up = 'starts/s', None, True
+unit, target, rounds = 'starts/s', None, 3
 cases = {'import': dict(what='import'), '--help': dict(what='help')}
 quick = cases
 seconds_target = {'import': 0.3, '--help': 0.5}

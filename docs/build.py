@@ -193,7 +193,7 @@ def build() -> int: # Sphinx's exit code
     written = [write(pages/p.relative_to(root/'nbs'), lesson(p)) for p in notebooks()]
     written += [write(pages/f'api/{m}.md', reference(m, p)) for m,p in modules().items()]
     written += [write(pages/p.relative_to(root/'nbs'), p.read_text('utf8')) for p in (root/'nbs/results').glob('*.json')]
-    write(pages.parent/'LICENSE', (root/'LICENSE').read_text('utf8')) # the front door links to it as ../LICENSE
+    for p in [root/'LICENSE', *sorted((root/'bench/results').glob('*.json'))]: write(pages.parent/p.relative_to(root), p.read_text('utf8')) # the front door links to them as ../
     for p in pages.rglob('*.*'):
         if p not in written: p.unlink()
     return sphinx(['-q', '-b', 'html', '-c', str(here), '-d', str(here/'_build/doctrees'), str(pages), str(site)])

@@ -6,7 +6,7 @@ from ulmfit_course.batching import classifier_dataloaders
 from ulmfit_course.awd_lstm import WeightDropLSTM
 from ulmfit_course.classifier import SentenceEncoder, concat_pool, predictions, text_classifier_learner
 from ulmfit_course.core import CourseError, save_checkpoint
-from ulmfit_course.inference import Int8Encoder, Int8LSTM, batches, load_bundle, read_and_pool, save_bundle
+from ulmfit_course.inference import Int8Encoder, Int8LSTM, batches, export_onnx, load_bundle, read_and_pool, save_bundle
 from ulmfit_course.tokenization import CharTokenizer
 from test_classifier import checkpoint, frame, sizes, words
 
@@ -183,6 +183,19 @@ def test_int8_takes_narrower_chunks_and_forgets(learn):
         enc.reset()
         parts = enc(ids[:, :10]), enc(ids[:4, 10:17]), enc(ids[:1, 17:])
     for got, rows, cols in zip(parts, (6, 4, 1), (slice(0, 10), slice(10, 17), slice(17, 24))): assert torch.allclose(got, whole[:rows, cols], atol=5e-3)   # a rounding may tip over
+
+def test_onnx_takes_any_batch_and_length(bundle, tmp_path):
+    onnxruntime = pytest.importorskip('onnxruntime')
+    clas = load_bundle(bundle)
+    clas.model[0].max_len = 30
+    session = onnxruntime.InferenceSession(export_onnx(clas, tmp_path/'c.onnx'))
+    for bs, n in ((3, 20), (5, 90), (1, 4), (2, 1)):
+        lens = torch.randint(1, n+1, (bs,)).index_fill_(0, torch.tensor(0), n)
+        ids = torch.randint(2, len(words), (bs, n)).masked_fill(torch.arange(n) >= lens[:, None], 1)
+        got = session.run(None, dict(ids=ids.numpy(), lens=lens.numpy()))[0]
+        assert np.allclose(got, clas.run([row[:k].numpy() for row,k in zip(ids, lens)]), atol=1e-5)
+    with pytest.raises(CourseError, match='float32'): export_onnx(load_bundle(bundle, precision='int8'), tmp_path/'d.onnx')
+    assert os.listdir(tmp_path) == ['c.onnx']
 
 def test_precisions(bundle):
     with pytest.raises(CourseError, match='float32, bf16, int8'): load_bundle(bundle, precision='int4')

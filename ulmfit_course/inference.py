@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['precisions', 'save_bundle', 'batches', 'TextClassifier', 'read_and_pool', 'load_bundle', 'int8_rows', 'Int8LSTM',
-           'Int8Encoder']
+           'Int8Encoder', 'export_onnx']
 
 # %% ../nbs/12_inference.ipynb #56c0a52c
 import copy
@@ -240,3 +240,69 @@ class Int8Encoder(nn.Module):
             hidden.append((h, c))
         self.hidden = hidden
         return x.transpose(0, 1)
+
+# %% ../nbs/12_inference.ipynb #2a0ff301
+class _Graph:
+    "Operations of an ONNX graph in the making, and their constants"
+    def __init__(self): self.nodes, self.constants = [], []
+    def const(self, value):
+        from onnx import numpy_helper
+        value = value.detach().numpy() if isinstance(value, Tensor) else np.array(value)
+        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(value), f'const_{len(self.constants)}'))
+        return self.constants[-1].name
+    def __call__(self, op, *inputs, outputs=1, **settings):
+        from onnx import helper
+        names = [f'{op}_{len(self.nodes)}_{k}' for k in range(outputs)]
+        self.nodes.append(helper.make_node(op, inputs, names, **settings))
+        return names if outputs > 1 else names[0]
+
+# %% ../nbs/12_inference.ipynb #6a8d538c
+def _onnx_lstm(graph, rnn, x, lens):
+    "Outputs `(n, bs, n_out)` and last states `(1, bs, n_out)` of one layer"
+    m = rnn.module
+    w_ih, w_hh, b_ih, b_hh = (torch.cat([o.chunk(4)[k] for k in (0, 3, 1, 2)])[None] for o in (m.weight_ih_l0, rnn.weight_hh_l0_raw, m.bias_ih_l0, m.bias_hh_l0))
+    weights = [graph.const(o) for o in (w_ih, w_hh, torch.cat([b_ih, b_hh], 1))]
+    out, last = graph('LSTM', x, *weights, lens, outputs=2, hidden_size=m.hidden_size)
+    return graph('Squeeze', out, graph.const([1])), last
+
+def _onnx_pool(graph, out, last, ids, lens, max_len):
+    "`concat_pool` of the last `max_len` outputs of each text"
+    zero, one = graph.const(0), graph.const(1)
+    place = graph('Unsqueeze', graph('Range', zero, graph('Gather', graph('Shape', ids), one), one), graph.const([1]))
+    first = graph('Max', graph('Sub', lens, graph.const([max_len])), graph.const([0]))
+    inside = graph('Unsqueeze', graph('And', graph('Less', place, lens), graph('GreaterOrEqual', place, first)), graph.const([2]))
+    kept = lambda other: graph('Where', inside, out, graph.const(np.float32(other)))
+    most = graph('ReduceMax', kept(-np.inf), graph.const([0]), keepdims=0)
+    total = graph('ReduceSum', kept(0), graph.const([0]), keepdims=0)
+    count = graph('Unsqueeze', graph('Cast', graph('Sub', lens, first), to=1), graph.const([1]))
+    return graph('Concat', graph('Squeeze', last, graph.const([0])), most, graph('Div', total, count), axis=1)
+
+def _onnx_head(graph, x, layers):
+    "Scores of the classes"
+    for m in layers.modules():
+        if isinstance(m, nn.BatchNorm1d): x = graph('BatchNormalization', x, *map(graph.const, (m.weight, m.bias, m.running_mean, m.running_var)), epsilon=m.eps)
+        elif isinstance(m, nn.Linear): x = graph('MatMul', x, graph.const(m.weight.t())) if m.bias is None else graph('Gemm', x, graph.const(m.weight), graph.const(m.bias), transB=1)
+        elif isinstance(m, nn.ReLU): x = graph('Relu', x)
+    return x
+
+# %% ../nbs/12_inference.ipynb #acff4ca5
+def export_onnx(
+    clas: TextClassifier,  # in float32
+    path,                  # file to write
+) -> Path:                 # the file
+    "Write the network as ONNX: `ids` `(bs, n)`, padded at the end, and `lens` `(bs,)` in, `probabilities` `(bs, n_class)` out; any batch, any length. Raises `CourseError`"
+    try: from onnx import TensorProto as T, checker, helper
+    except ImportError: raise CourseError("ONNX is not installed: pip install onnx onnxruntime") from None
+    if clas.precision == 'int8': raise CourseError("a classifier in int8 has other weights: export one in float32")
+    graph, encoder = _Graph(), clas.model[0]
+    x = graph('Gather', graph.const(encoder.module.encoder.weight.cpu()), graph('Transpose', 'ids', perm=[1, 0]))
+    lens = graph('Cast', 'lens', to=T.INT32)
+    for rnn in encoder.module.rnns: x, last = _onnx_lstm(graph, rnn, x, lens)
+    graph('Softmax', _onnx_head(graph, _onnx_pool(graph, x, last, 'ids', 'lens', encoder.max_len), clas.model[1].layers), axis=1)
+    graph.nodes[-1].output[0] = 'probabilities'
+    value = lambda name, kind, *shape: helper.make_tensor_value_info(name, kind, shape)
+    proto = helper.make_model(helper.make_graph(graph.nodes, 'ulmfit', [value('ids', T.INT64, 'bs', 'n'), value('lens', T.INT64, 'bs')],
+        [value('probabilities', T.FLOAT, 'bs', len(clas.labels))], graph.constants), opset_imports=[helper.make_opsetid('', 20)], ir_version=9)
+    checker.check_model(proto)
+    with atomic_path(path) as tmp: tmp.write_bytes(proto.SerializeToString())
+    return Path(path)
