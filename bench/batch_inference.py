@@ -1,5 +1,5 @@
 "Labels for many reviews: fastai's `get_preds` on loaders made before, ours from the raw texts"
-from common import fastai_classifier, full, labels, lstm_weights, our_classifier, reviews, silent, small, stream_of
+from common import fastai_classifier, full, labels, lstm_weights, our_classifier, reviews, silent, small, tokens_a_review
 
 unit, target = 'reviews/s', 3
 cases = {'400/1152 x 3': dict(cfg=full, n=128), '256/512 x 3': dict(cfg=small, n=256)}
@@ -22,13 +22,12 @@ def ours_in_float32(cfg, n): return read(cfg, n, 'float32')
 def ours_by_onnx_runtime(cfg, n):
     "The same network in float32, exported and read by ONNX Runtime"
     import tempfile
-    import numpy as np, onnxruntime, torch
+    import numpy as np, onnxruntime
     from ulmfit_course.inference import batches, export_onnx
+    from ulmfit_course.tokenization import pad
     clas, texts = our_classifier(cfg, 'float32'), reviews(64+n).text[64:].tolist()
     with tempfile.TemporaryDirectory() as tmp: session = onnxruntime.InferenceSession(export_onnx(clas, f'{tmp}/classifier.onnx'))
-    def run(ids):
-        padded = torch.nn.utils.rnn.pad_sequence([torch.from_numpy(o) for o in ids], batch_first=True, padding_value=1)
-        return session.run(None, dict(ids=padded.numpy(), lens=np.array([len(o) for o in ids])))
+    def run(ids): return session.run(None, dict(ids=pad(ids), lens=np.array([len(o) for o in ids])))
     def work():
         ids = clas.to_ids.ids(texts)
         for batch in batches([len(o) for o in ids]): run([ids[i] for i in batch])
@@ -36,24 +35,21 @@ def ours_by_onnx_runtime(cfg, n):
 
 def limit(machine, cfg, n):
     "One product with each weight a token, in whole numbers of 8 bits"
-    return machine['int8, operations/s']/(2*sum(lstm_weights(cfg))*len(stream_of(1000, 10_000))/1000)
+    return machine['int8, operations/s']/(2*sum(lstm_weights(cfg))*tokens_a_review())
 
 def extra():
-    "A real classifier (`imdb-small`, its head trained on 1,000 reviews) on 5,000 others, in each precision"
+    "A real classifier (`imdb-small`, all of it fine-tuned on 500 reviews) on 5,000 others, in each precision"
     import tempfile
-    from ulmfit_course.batching import classifier_dataloaders
-    from ulmfit_course.classifier import text_classifier_learner
+    from ulmfit_course.cli import stage3
     from ulmfit_course.core import set_seed
     from ulmfit_course.inference import load_bundle, save_bundle
-    from ulmfit_course.pretraining import load_pretrained
     set_seed(0)
-    frame, ck = reviews(6000), load_pretrained('imdb-small')
-    learn = text_classifier_learner(classifier_dataloaders(frame[:1000], frame[1000:1032], ck.vocab, bs=16, window=150), ck, verbose=False)
-    with silent(learn): learn.fit_one_cycle(3, 2e-2)
+    frame = reviews(5500)
+    learn = stage3(frame[:500], frame[500:532], 'imdb-small', epochs=(1, 1, 1, 4))
     with tempfile.TemporaryDirectory() as tmp:
         bundle = save_bundle(learn, f'{tmp}/bundle')
-        probs = {p: load_bundle(bundle, precision=p).probabilities(frame.text[1000:]) for p in ('float32', 'bf16', 'int8')}
-    right = frame.label[1000:].map(labels.index).values
+        probs = {p: load_bundle(bundle, precision=p).probabilities(frame.text[500:]) for p in ('float32', 'bf16', 'int8')}
+    right = frame.label[500:].map(labels.index).values
     return {p: {'accuracy': float((q.argmax(1) == right).mean()), 'labels that differ': int((q.argmax(1) != probs['float32'].argmax(1)).sum()),
                 'largest difference': float(abs(q - probs['float32']).max())} for p,q in probs.items()}
 

@@ -1,5 +1,6 @@
 "What the rows share: real text, the two sizes of network, and fastai's classifier"
-from contextlib import ExitStack, contextmanager
+import math
+from contextlib import contextmanager
 
 full = dict(emb_sz=400, n_hid=1152, n_layers=3)   # the paper's size
 small = dict(emb_sz=256, n_hid=512, n_layers=3)   # that of `wiki-small`
@@ -20,6 +21,10 @@ def stream_of(
     from ulmfit_course.batching import TokenStream
     return TokenStream.cached(reviews(n).text.tolist(), max_vocab=max_vocab, min_freq=1)
 
+def words_of_10_000(): return stream_of(1000, 10_000).vocab
+
+def tokens_a_review(): return len(stream_of(1000, 10_000))/1000
+
 def lstm_weights(cfg):
     "How many numbers each token is multiplied by: input weights and recurrent weights of all layers"
     inner = [cfg['n_hid']]*(cfg['n_layers']-1)
@@ -29,24 +34,35 @@ def lstm_weights(cfg):
 @contextmanager
 def silent(learn):
     "Without progress bar and log"
-    with ExitStack() as stack:
-        stack.enter_context(learn.no_bar()); stack.enter_context(learn.no_logging())
-        yield
+    with learn.no_bar(), learn.no_logging(): yield
+
+def an_epoch(learn):
+    "Work: one pass over the training texts, without validation"
+    learn.dls = type(learn.dls)(learn.dls.train, [])
+    def work():
+        with silent(learn): learn.fit(1, 1e-3)
+        assert math.isfinite(learn.recorder.losses[-1])
+    return work
+
+def to_learn(machine):
+    "Operations a second in the quickest type to learn in"
+    return max(machine['float32, operations/s'], machine['bf16, operations/s'])
 
 def fastai_classifier(
     cfg,        # sizes
-    frame,      # reviews; those after the first 64 are for validation
+    frame,      # reviews
     vocab=None, # words, fastai's own choice if not given
+    n_train=64, # the reviews after the first so many are for validation
+    bs=64,      # reviews of a batch
 ):              # a learner, not trained
     "fastai's text classifier, its reviews tokenized, numericalized and sorted by length"
     from fastai.text.all import AWD_LSTM, TextDataLoaders, awd_lstm_clas_config, text_classifier_learner
-    dls = TextDataLoaders.from_df(frame.assign(is_valid=frame.index >= 64), text_col='text', label_col='label', valid_col='is_valid', bs=64, seq_len=72, text_vocab=vocab)
+    dls = TextDataLoaders.from_df(frame.assign(is_valid=frame.index >= n_train), text_col='text', label_col='label', valid_col='is_valid', bs=bs, seq_len=72, text_vocab=vocab)
     return text_classifier_learner(dls, AWD_LSTM, config=dict(awd_lstm_clas_config, **cfg), pretrained=False)
 
 def our_classifier(
     cfg,        # sizes
     precision,  # what to multiply in
-    weights=None,  # of a `text_classifier`, random if not given
 ):
     "Our predictor of the same size, not trained"
     import torch
@@ -54,6 +70,6 @@ def our_classifier(
     from ulmfit_course.core import Checkpoint
     from ulmfit_course.inference import TextClassifier
     torch.manual_seed(0)
-    vocab = stream_of(1000, 10_000).vocab
-    weights = weights or text_classifier(len(vocab), len(labels), cfg).state_dict()
+    vocab = words_of_10_000()
+    weights = text_classifier(len(vocab), len(labels), cfg).state_dict()
     return TextClassifier(Checkpoint(weights, vocab, dict(arch=cfg, labels=labels, backwards=False)), precision=precision)

@@ -1,5 +1,5 @@
 "Writing: 100 words after a short prompt, drawn at temperature 0.75"
-from common import full, lstm_weights, reviews, silent, small, stream_of
+from common import full, lstm_weights, reviews, silent, small, stream_of, words_of_10_000
 
 unit, target = 'words/s', 10
 cases = {'400/1152 x 3': dict(cfg=full, words=100), '256/512 x 3': dict(cfg=small, words=100)}
@@ -9,7 +9,7 @@ prompt = 'I thought that this film'
 
 def fastai(cfg, words):
     from fastai.text.all import AWD_LSTM, TextDataLoaders, awd_lstm_lm_config, language_model_learner
-    dls = TextDataLoaders.from_df(reviews(50), text_col='text', is_lm=True, valid_pct=0.2, bs=4, text_vocab=stream_of(1000, 10_000).vocab)
+    dls = TextDataLoaders.from_df(reviews(50), text_col='text', is_lm=True, valid_pct=0.2, bs=4, text_vocab=words_of_10_000())
     learn = language_model_learner(dls, AWD_LSTM, config=dict(awd_lstm_lm_config, **cfg), pretrained=False)
     def work():
         with silent(learn): learn.predict(prompt, words, temperature=0.75)
@@ -20,11 +20,10 @@ def ours_in_float32(cfg, words): return written(cfg, words, 1)
 def ours_in_batches_of_16(cfg, words): return written(cfg, words, 16)
 
 def written(cfg, words, n, bf16=False):
-    from ulmfit_course.awd_lstm import language_model, lm_config
-    from ulmfit_course.core import Checkpoint
+    from ulmfit_course.awd_lstm import language_model
     from ulmfit_course.generation import Writer, sample
     from ulmfit_course.tokenization import WordTokenizer, numericalize
-    vocab = stream_of(1000, 10_000).vocab
+    vocab = words_of_10_000()
     writer, tok = Writer(language_model(len(vocab), cfg), vocab, bf16), WordTokenizer()
     return lambda: sample(writer, [numericalize(tok.tokenize(prompt), vocab)], words, 0.75, n=n), words*n
 

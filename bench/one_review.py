@@ -1,6 +1,6 @@
 "The label of one review at a time: fastai's `predict`, and ours, both from the raw text"
 from batch_inference import same
-from common import fastai_classifier, full, lstm_weights, our_classifier, reviews, silent, small, stream_of
+from common import fastai_classifier, full, lstm_weights, our_classifier, reviews, silent, small, tokens_a_review
 
 unit, target = 'reviews/s', 5
 cases = {'400/1152 x 3': dict(cfg=full, n=10), '256/512 x 3': dict(cfg=small, n=16)}
@@ -27,4 +27,4 @@ def ours_in_bf16(cfg, n, words=None): return each(cfg, n, words, 'bf16')
 
 def limit(machine, cfg, n, words=None):
     "For each token every recurrent weight is read once, in 8 bits"
-    return machine['memory, bytes/s']/(lstm_weights(cfg)[1]*len(stream_of(1000, 10_000))/1000)
+    return machine['memory, bytes/s']/(lstm_weights(cfg)[1]*tokens_a_review())

@@ -1,6 +1,6 @@
 """Side by side with fastai: `python bench/run.py [ROW ...] [--quick] [--json]`
 
-A row is a module of this folder. `fastai(**case)`, `ours(**case)` and whatever else begins with `ours` each prepare
+A row is a module of this folder. `fastai(**case)`, `ours(**case)` and whatever begins with `ours_` each prepare
 some work and give it with the number of units that it does; `limit(machine, **case)` says how many units a second this
 machine could do at best; `same()` fails where the two sides do not compute the same. Each measurement is a process of
 its own, the sides in turn, and the table holds medians. Full runs are kept in `bench/results/`."""
@@ -10,11 +10,6 @@ from pathlib import Path
 here = Path(__file__).parent
 rows = 'tokenization', 'batches', 'train_step', 'frozen', 'batch_inference', 'one_review', 'generation', 'start'
 gpu_rows = 'gpu_step',
-
-def peak_mb(): # MB
-    "The most memory that this process has held"
-    try: return int(next(l for l in open('/proc/self/status') if l.startswith('VmHWM')).split()[1])/1024
-    except OSError: import resource; return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/2**(20 if sys.platform == 'darwin' else 10)
 
 def seconds(work):
     start = time.perf_counter()
@@ -27,12 +22,13 @@ def measure(
     case, # what to do, as the side takes it
 ):
     "Units a second and memory of one side, in this process"
+    from ulmfit_course.cli import peak_rss_mb
     module = importlib.import_module(row)
     work, units = getattr(module, side)(**case)
-    before = peak_mb()
+    before = peak_rss_mb()
     if getattr(module, 'warm_up', True): work()
-    took = seconds(work)
-    return dict(rate=units/took, seconds=took, peak_mb=peak_mb(), added_mb=peak_mb()-before, **getattr(module, 'measured', dict)())
+    took, peak = seconds(work), peak_rss_mb()
+    return dict(rate=units/took, seconds=took, peak_mb=peak, added_mb=peak-before, **getattr(module, 'measured', dict)())
 
 def machine():
     "What this machine can do: the best of several runs, on as many threads as torch takes"
@@ -54,15 +50,13 @@ def in_process(what, **args):
 def extra(row): return importlib.import_module(row).extra()
 def same(row): return importlib.import_module(row).same()
 
-def sides(module): return sorted((s for s in vars(module) if s == 'fastai' or s.startswith('ours')), key=lambda s: (s != 'fastai', s != 'ours'))
-
 def middle(values): return dict(median=statistics.median(values), least=min(values), most=max(values))
 
 def compare(name, module, case, rounds, can):
     "One case of a row: fastai and ours in turn, so many times, and the other ways of ours once"
     one = lambda side: in_process('measure', row=name, side=side, case=case)
     runs = [{side: one(side) for side in ('fastai', 'ours')} for _ in range(rounds)]
-    runs[0] |= {side: one(side) for side in sides(module)[2:]}
+    runs[0] |= {side: one(side) for side in vars(module) if side.startswith('ours_')}
     of = lambda side, key: [r[side][key] for r in runs if side in r]
     found = {side: {key: middle(of(side, key)) for key in ('rate', 'seconds', 'peak_mb', 'added_mb')} for side in runs[0]}
     for side in found: found[side]['times fastai'] = middle([r[side]['rate']/r['fastai']['rate'] for r in runs if side in r])
@@ -77,8 +71,8 @@ def slope(sizes, values):
 def grow(name, curve):
     "A measure of each side over the sizes of a curve"
     one = lambda side, size: in_process('measure', row=name, side=side, case=curve['case'](size))
-    value = lambda r, size: r['added_mb'] if curve['measures'] == 'added_mb' else r['seconds']
-    values = {side: [value(one(side, s), s) for s in curve['sizes']] for side in ('fastai', 'ours')}
+    key = curve['measures'].removesuffix('_each')
+    values = {side: [one(side, s)[key] for s in curve['sizes']] for side in ('fastai', 'ours')}
     return dict(of=curve['of'], measures=curve['measures'], sizes=list(curve['sizes']), values=values, slope={k: slope(curve['sizes'], v) for k,v in values.items()})
 
 def bench(name, quick, can):

@@ -4,7 +4,6 @@ import subprocess, sys
 unit, target, rounds = 'starts/s', None, 3
 cases = {'import': dict(what='import'), '--help': dict(what='help')}
 quick = cases
-seconds_target = {'import': 0.3, '--help': 0.5}
 
 def process(code):
     def work(): subprocess.run([sys.executable, *code], check=True, capture_output=True)

@@ -1,6 +1,5 @@
 "Tokenization: raw reviews to ids, with rules, words, counting, vocabulary and numericalizing"
 import tempfile
-from functools import partial
 from pathlib import Path
 from common import reviews
 
@@ -17,7 +16,7 @@ def fastai(n, procs):
         tokens = tokenize_texts(texts, n_workers=0 if procs == 1 else procs, tok=WordTokenizer())
         numericalize = Numericalize(min_freq=3, max_vocab=16_000)
         numericalize.setup(tokens)
-        return [numericalize(t) for t in tokens]
+        return numericalize.vocab, [numericalize(t) for t in tokens]
     return work, n
 
 def ours(n, procs):
@@ -38,14 +37,7 @@ def same():
     "The same ids, text after text"
     from ulmfit_course.batching import TokenStream
     texts = reviews(60).text.tolist()
-    theirs = [int(i) for t in fastai(60, 1)[0]() for i in t]
+    vocab, ids = fastai(60, 1)[0]()
     with tempfile.TemporaryDirectory() as tmp:
         stream = TokenStream.build(texts, Path(tmp)/'stream', n_procs=1)
-        words = fastai_words(texts)
-        assert [words[i] for i in theirs] == [stream.vocab[i] for i in stream.ids]
-
-def fastai_words(texts):
-    from fastai.text.all import Numericalize, WordTokenizer, tokenize_texts
-    numericalize = Numericalize(min_freq=3, max_vocab=16_000)
-    numericalize.setup(tokenize_texts(texts, n_workers=0, tok=WordTokenizer()))
-    return numericalize.vocab
+        assert [vocab[i] for text in ids for i in text] == [stream.vocab[i] for i in stream.ids]

@@ -103,12 +103,13 @@ def _learns(*tensors): return torch.is_grad_enabled() and any(t.requires_grad fo
 def _torch_lstm(x, h, c, w_ih, w_hh, bias):
     "The same layer by torch's own kernels: cuDNN on a GPU, oneDNN on a CPU"
     weights = [w_ih, w_hh, bias.to(x.dtype), torch.zeros_like(bias, dtype=x.dtype)]
-    if len(x) == 1 and x.device.type == 'cpu' and not _learns(x, *weights):   # for one word oneDNN would first repack all weights
+    learns = _learns(x, *weights)
+    if len(x) == 1 and x.device.type == 'cpu' and not learns:   # for one word oneDNN would first repack all weights
         h, c = torch.lstm_cell(x[0], (h, c), *weights)
         return h[None], h, c
     with warnings.catch_warnings():
         warnings.filterwarnings('ignore', message='RNN module weights')
-        out, h, c = torch._VF.lstm(x, (h[None], c[None]), weights, True, 1, 0., _learns(x, *weights), False, False)
+        out, h, c = torch._VF.lstm(x, (h[None], c[None]), weights, True, 1, 0., learns, False, False)
     return out, h[0], c[0]
 
 # %% ../nbs/04_awd_lstm.ipynb #1b3c24cb

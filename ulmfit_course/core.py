@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['profiles', 'CourseError', 'Profile', 'default_profile', 'profile', 'set_seed', 'atomic_path', 'check_folder',
            'atomic_folder', 'write_json', 'home', 'text_hash', 'Checkpoint', 'tied_weights', 'save_checkpoint',
-           'load_checkpoint', 'environment', 'save_run', 'show_figure']
+           'load_checkpoint', 'environment', 'save_run', 'figure_html', 'show_figure']
 
 # %% ../nbs/00_core.ipynb #ee382e45
 import contextlib, dataclasses, hashlib, json, os, platform, random, shutil, tempfile, time
@@ -196,15 +196,23 @@ def save_run(
     return run
 
 # %% ../nbs/00_core.ipynb #74c2bd96
+def figure_html(
+    fig, # a matplotlib figure; it is closed
+    alt:str, # the sentence that stands for the figure where it cannot be seen
+    dpi:int=100, # dots per inch
+) -> str: # an `<img>` element with the picture inside
+    "A figure as HTML that needs no other file"
+    import base64, html, io
+    import matplotlib.pyplot as plt
+    buf = io.BytesIO()
+    fig.savefig(buf, format='png', dpi=dpi, bbox_inches='tight')
+    plt.close(fig)
+    return f'<img alt="{html.escape(alt, quote=True)}" src="data:image/png;base64,{base64.b64encode(buf.getvalue()).decode()}">'
+
 def show_figure(
     fig, # a matplotlib figure; it is closed
     alt:str # the sentence that stands for the figure where it cannot be seen
 ):
     "Show a figure as a picture with alternative text"
-    import base64, html, io
-    import matplotlib.pyplot as plt
     from IPython.display import HTML, display
-    buf = io.BytesIO()
-    fig.savefig(buf, format='png', dpi=100, bbox_inches='tight')
-    plt.close(fig)
-    display(HTML(f'<img alt="{html.escape(alt, quote=True)}" src="data:image/png;base64,{base64.b64encode(buf.getvalue()).decode()}">'))
+    display(HTML(figure_html(fig, alt)))
