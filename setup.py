@@ -1,17 +1,29 @@
 "Package metadata, all of it read from settings.ini"
+import shutil
 from configparser import ConfigParser
 from pathlib import Path
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 here = Path(__file__).parent
 config = ConfigParser(interpolation=None)
 config.read(here/'settings.ini', encoding='utf8')
 s = config['DEFAULT']
 
+class BuildWithCourse(build_py):
+    "The notebooks, and the records that they read, go into the package, for `ulmfit-course lab`"
+    def run(self):
+        super().run()
+        if self.editable_mode: return
+        course = Path(self.build_lib)/s['lib_path']/'course'
+        for part in ('nbs', 'bench/results'): shutil.copytree(here/part, course/part, ignore=shutil.ignore_patterns('.*'), dirs_exist_ok=True)
+        shutil.copy(here/'LICENSE', course)
+
 setup(
     name=s['lib_name'], version=s['version'], description=s['description'], author=s['author'], keywords=s['keywords'], license=s['license'],
     long_description=(here/'README.md').read_text('utf8'), long_description_content_type='text/markdown',
     python_requires=f">={s['min_python']}", packages=find_packages(include=[s['lib_path'], f"{s['lib_path']}.*"]),
     package_data={s['lib_path']: ['pretrained/**', 'assets/**']},
-    install_requires=s['requirements'].split(), extras_require=dict(dev=s['dev_requirements'].split()),
+    install_requires=s['requirements'].split(), cmdclass=dict(build_py=BuildWithCourse),
+    extras_require=dict(lab=s['lab_requirements'].split(), dev=f"{s['lab_requirements']} {s['dev_requirements']}".split()),
     entry_points=dict(console_scripts=[s['console_scripts']]))

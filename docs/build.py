@@ -2,6 +2,7 @@
 import importlib, inspect, json, re, sys
 from pathlib import Path
 from fastcore.docments import docments, empty
+from outputs import still
 from readme import split_source
 from sphinx.cmd.build import main as sphinx
 
@@ -18,12 +19,6 @@ def cell_tags(
     names = {'echo: false': 'remove-input', 'output: false': 'remove-output', 'export': 'exported', 'exports': 'exported'}
     return [names[o] for o in directives if o in names]
 
-def static_outputs(
-    outputs:list, # of a code cell
-) -> list: # those that a page can show
-    "Leave out widgets, which need a kernel"
-    return [o for o in outputs if 'application/vnd.jupyter.widget-view+json' not in o.get('data', {})]
-
 def page_cell(
     cell:dict, # a cell as the notebook has it
 ) -> dict | None: # the cell as the site shows it
@@ -32,7 +27,7 @@ def page_cell(
     directives, source = split_source(''.join(cell['source']))
     if not source or 'hide' in directives: return None
     metadata = {**cell['metadata'], 'tags': [*cell['metadata'].get('tags', []), *cell_tags(directives)]}
-    return {**cell, 'metadata': metadata, 'source': source, 'outputs': static_outputs(cell['outputs'])}
+    return {**cell, 'metadata': metadata, 'source': source, 'outputs': [o for o in map(still, cell['outputs']) if o]}
 
 def lesson(
     path:Path, # a notebook

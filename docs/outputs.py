@@ -6,11 +6,13 @@ from nbclient import NotebookClient
 
 root = Path(__file__).resolve().parent.parent
 
-def is_widget(
+def still(
     out:dict, # one output of a code cell
-) -> bool:
-    "Widgets show nothing without a kernel"
-    return 'application/vnd.jupyter.widget-view+json' in out.get('data', {})
+) -> dict | None: # what can be seen of it without a kernel
+    "Of a widget its still picture, if it has one; any other output as it is"
+    if 'application/vnd.jupyter.widget-view+json' not in out.get('data', {}): return out
+    picture = {k: v for k,v in out['data'].items() if k == 'text/html'}
+    return {**out, 'data': picture} if picture else None
 
 def run(
     path:Path, # a notebook; it is written when its last cell is done
@@ -19,7 +21,7 @@ def run(
     nb = nbformat.read(path, as_version=4)
     NotebookClient(nb, timeout=None, kernel_name='python3', record_timing=False, resources=dict(metadata=dict(path=str(path.parent)))).execute()
     for c in nb.cells:
-        if c.cell_type == 'code': c.outputs = [o for o in c.outputs if not is_widget(o)]
+        if c.cell_type == 'code': c.outputs = [nbformat.from_dict(o) for o in map(still, c.outputs) if o]
     nb.metadata = dict(kernelspec=dict(display_name='python3', language='python', name='python3'))
     nbformat.write(nb, path)
 

@@ -1,7 +1,10 @@
 "Whole runs through the command, as a user types it"
-import json, os, subprocess, sys
+import json, os, shutil, subprocess, sys
+from pathlib import Path
 import pandas as pd, pytest
 from ulmfit_course.data import imdb, sample, split
+
+root = Path(__file__).resolve().parent.parent
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory): return tmp_path_factory.mktemp('cli')
@@ -127,3 +130,37 @@ def test_wrong_usage_is_two(folder):
     assert run('dance', cwd=folder)[0] == 2
     assert run('train', cwd=folder)[0] == 2
     assert run('predict', 'nowhere', cwd=folder)[0] == 2
+
+# The lessons, from an installed package
+
+@pytest.fixture(scope='module')
+def installed(tmp_path_factory):
+    "A folder with the package as a wheel installs it, without the weights"
+    folder = tmp_path_factory.mktemp('installed')
+    shutil.copytree(root, folder/'clone', ignore=shutil.ignore_patterns('.*', '*.safetensors', 'runs', 'models', 'build', 'dist', '_build', '*.egg-info'))
+    pip = [sys.executable, '-m', 'pip', '-q', '--disable-pip-version-check']
+    subprocess.run([*pip, 'wheel', '--no-deps', '--no-build-isolation', '-w', folder, folder/'clone'], check=True)
+    subprocess.run([*pip, 'install', '--no-deps', '--target', folder/'packages', *folder.glob('*.whl')], check=True)
+    shutil.rmtree(folder/'clone')
+    return folder
+
+def run_installed(installed, code, *words):
+    "Run `code` where only the installed package can be found"
+    env = os.environ | dict(PYTHONPATH=str(installed/'packages'))
+    return subprocess.run([sys.executable, '-c', code, *map(str, words)], capture_output=True, text=True, cwd=installed, env=env)
+
+def test_installed_package_carries_every_lesson(installed):
+    done = run_installed(installed, 'import sys, ulmfit_course.cli as cli; cli.copy_course(sys.argv[1]); print(cli.__file__)', 'lessons')
+    assert done.stdout.startswith(str(installed/'packages')), done.stderr
+    tracked = [p for part in ('nbs', 'bench/results') for p in (root/part).rglob('*') if p.is_file() and '.ipynb_checkpoints' not in p.parts]
+    assert len(tracked) > 20
+    assert not [p for p in tracked if (installed/'lessons'/p.relative_to(root)).read_bytes() != p.read_bytes()]
+
+@pytest.mark.parametrize('command, package', [('lab', 'jupyterlab'), ('app', 'voila')])
+def test_missing_packages_cost_one_line(installed, command, package):
+    done = run_installed(installed, f'import sys; sys.modules[{package!r}] = None; from ulmfit_course.cli import main; sys.exit(main())', command)
+    assert done.returncode == 1 and done.stderr == f"ulmfit-course: {package} missing: pip install 'ulmfit-course[lab]'\n"
+
+def test_app_names_what_is_no_bundle(folder):
+    status, out, err = run('app', '--model', 'nowhere', '--no-browser', cwd=folder)
+    assert status == 1 and err.startswith('ulmfit-course: nowhere is no checkpoint') and err.count('\n') == 1

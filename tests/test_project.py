@@ -3,7 +3,8 @@ import ast, importlib.util, json, re, shutil, subprocess, sys
 from configparser import ConfigParser
 from importlib import metadata
 from pathlib import Path
-import pytest
+import nbformat, pytest
+from nbformat.v4 import new_code_cell, new_notebook
 try: import tomllib
 except ImportError: import tomli as tomllib
 
@@ -52,6 +53,19 @@ def test_figures_have_alternative_text(path):
     texts = [*shown(path), *map(source, cells(path, 'markdown'))]
     assert not [i for t in texts for i in re.findall(r'<img\b[^>]*>', t) if not re.search(r'alt=(["\'])(?=\S).{15,}?\1', i)]
     assert not [i for t in map(source, cells(path, 'markdown')) for i in re.findall(r'!\[\s*\]\(', t)]
+
+@every_notebook
+def test_widgets_are_kept_as_still_pictures(path):
+    kinds = [k for c in cells(path, 'code') for o in c['outputs'] for k in o.get('data', {})]
+    assert 'application/vnd.jupyter.widget-view+json' not in kinds, 'make outputs'
+
+def test_outputs_keep_the_still_picture_of_a_widget(tmp_path):
+    code = 'from ulmfit_course.widgets import ScheduleDesigner\nScheduleDesigner()', 'from ipywidgets import Text\nText()', '6*7'
+    nbformat.write(new_notebook(cells=[new_code_cell(o) for o in code]), tmp_path/'some.ipynb')
+    load(root/'docs/outputs.py').run(tmp_path/'some.ipynb')
+    panel, text, number = (c['outputs'] for c in cells(tmp_path/'some.ipynb', 'code'))
+    assert panel[0]['data'].keys() == {'text/html'} and '<img alt="Learning rate of each layer group' in ''.join(panel[0]['data']['text/html'])
+    assert text == [] and number[0]['data'] == {'text/plain': ['42']}
 
 @every_notebook
 def test_notebook_is_a_page(path):
@@ -126,20 +140,22 @@ def test_metadata_stand_in_settings_only():
     version = settings()['version']
     for name in ('setup.py', 'pyproject.toml', 'ulmfit_course/__init__.py'): assert version not in (root/name).read_text('utf8')
 
+def requirements(s): return ' '.join(s[k] for k in ('requirements', 'lab_requirements', 'dev_requirements')).split()
+
 def test_installed_metadata_are_those_of_settings():
     import ulmfit_course
     s = settings()
     assert ulmfit_course.__version__ == metadata.version('ulmfit-course') == s['version']
     name = lambda o: re.match(r'[\w.-]+', o)[0]
     asked = {name(o) for o in metadata.requires('ulmfit-course')}
-    assert asked == {name(o) for o in (s['requirements'] + ' ' + s['dev_requirements']).split()}
+    assert asked == {name(o) for o in requirements(s)}
 
 def test_every_requirement_is_pinned():
     canonical = lambda o: re.sub(r'[-_.]+', '-', re.match(r'[\w.-]+', o)[0]).lower()
     pins = [o for o in (root/'constraints.txt').read_text('utf8').splitlines() if o and o[0] != '#']
     assert all(re.match(r'[\w.-]+==[\w.]+(; python_full_version .*)?$', o) for o in pins)
     s = settings()
-    assert {canonical(o) for o in (s['requirements'] + ' ' + s['dev_requirements']).split()} <= {canonical(o) for o in pins}
+    assert {canonical(o) for o in requirements(s)} <= {canonical(o) for o in pins}
     assert 'torch==2.13.0' in pins
 
 # Site

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['special_tokens', 'UNK', 'PAD', 'BOS', 'EOS', 'FLD', 'TK_REP', 'TK_WREP', 'TK_UP', 'TK_MAJ', 'text_rules', 'fix_html',
            'replace_rep', 'replace_wrep', 'spec_add_spaces', 'rm_useless_spaces', 'replace_all_caps', 'replace_maj',
-           'lowercase', 'apply_rules', 'check_text', 'Tokenizer', 'WordTokenizer', 'CharTokenizer', 'SubwordTokenizer',
-           'save_subwords', 'load_subwords', 'count_tokens', 'make_vocab', 'word_ids', 'numericalize', 'denumericalize',
-           'oov_rate', 'truncate', 'pad', 'attention_mask', 'detokenize']
+           'lowercase', 'apply_rules', 'rule_steps', 'check_text', 'Tokenizer', 'WordTokenizer', 'CharTokenizer',
+           'SubwordTokenizer', 'save_subwords', 'load_subwords', 'count_tokens', 'make_vocab', 'word_ids',
+           'numericalize', 'denumericalize', 'oov_rate', 'truncate', 'pad', 'attention_mask', 'detokenize']
 
 # %% ../nbs/02_tokenization.ipynb #a8091a22
 import html, re
@@ -90,6 +90,14 @@ def apply_rules(
     for r in text_rules if rules is None else rules: t = r(t)
     return t
 
+def rule_steps(
+    t: str,            # a text
+    rules: list = None # functions from text to text; `None` for `text_rules`
+) -> list:             # `(name, text)` for each rule
+    "Each rule, and the text as it leaves it"
+    rules = text_rules if rules is None else rules
+    return [(r.__name__, t := r(t)) for r in rules]
+
 # %% ../nbs/02_tokenization.ipynb #6ceb470d
 def check_text(
     t # what should be a text
@@ -101,6 +109,7 @@ def check_text(
 # %% ../nbs/02_tokenization.ipynb #02353121
 class Tokenizer:
     "Turns texts into lists of tokens; a subclass writes `tokenize` and `name`"
+    rules = None # what is done to a text before it is cut; `None` for `text_rules`
     def __call__(
         self,
         texts: list # the texts, any iterable of `str`
@@ -108,6 +117,11 @@ class Tokenizer:
         "The tokens of each text, one text at a time"
         if isinstance(texts, str): raise CourseError('not a list of texts: write tok([text]) or tok.tokenize(text)')
         return map(self.tokenize, texts)
+    def decode(self,
+        tokens: list # tokens of one text
+    ) -> str:        # text to read
+        "The tokens as text again"
+        return detokenize(tokens)
 
 # %% ../nbs/02_tokenization.ipynb #5bc67dca
 class _Memo(dict):
@@ -253,12 +267,17 @@ class WordTokenizer(Tokenizer):
 # %% ../nbs/02_tokenization.ipynb #a38dcf8e
 class CharTokenizer(Tokenizer):
     "Every character is a token, a space is `▁`"
-    name = 'characters'
+    name, rules = 'characters', [fix_html]
     def tokenize(self,
         text: str # one text
     ) -> list:    # `xxbos` and its characters
         "The characters of one text"
-        return [BOS, *fix_html(check_text(text)).strip().replace(' ', '▁')]
+        return [BOS, *apply_rules(check_text(text), self.rules).strip().replace(' ', '▁')]
+    def decode(self,
+        tokens: list # characters
+    ) -> str:        # text to read
+        "The characters side by side"
+        return ''.join({UNK: '[unknown]', '▁': ' '}.get(t, t) for t in tokens if t not in (BOS, EOS, PAD))
 
 # %% ../nbs/02_tokenization.ipynb #ce5898b4
 _kinds = ('bpe', 'wordpiece', 'unigram')
@@ -334,6 +353,11 @@ class SubwordTokenizer(Tokenizer):
     ) -> list:       # words and special tokens
         "Pieces put together to words, as `detokenize` takes them"
         return _join_pieces(tokens, self.kind)
+    def decode(self,
+        tokens: list # pieces
+    ) -> str:        # text to read
+        "The pieces as text again"
+        return detokenize(self.join(tokens))
 
 # %% ../nbs/02_tokenization.ipynb #15790580
 def save_subwords(

@@ -1,0 +1,116 @@
+"A browser, and the course's two servers: JupyterLab with a copy of the lessons, Voila with the playgrounds"
+import contextlib, json, os, re, shutil, socket, subprocess, sys, time, urllib.request
+from pathlib import Path
+import nbformat, pytest
+from nbformat.v4 import new_code_cell, new_notebook
+from playwright.sync_api import expect, sync_playwright
+
+pictures = Path(__file__).resolve().parents[2]/'runs/browser'
+expect.set_options(timeout=30_000)
+
+@pytest.fixture(scope='session')
+def browser():
+    "Chromium without a window"
+    path = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
+    if not path: pytest.skip('no Chromium on this machine, so nobody sees the widgets: apt-get install chromium')
+    pictures.mkdir(parents=True, exist_ok=True)
+    with sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=path)
+        yield browser
+        browser.close()
+
+@contextlib.contextmanager
+def serving(folder, *words):
+    "The address of `ulmfit-course WORDS` on a free port, started in `folder`, stopped at the end"
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        url = f'http://127.0.0.1:{s.getsockname()[1]}'
+    config = folder/'jupyter/labconfig/page_config.json' # no question about news
+    config.parent.mkdir(parents=True)
+    config.write_text(json.dumps(dict(disabledExtensions={'@jupyterlab/apputils-extension:announcements': True})))
+    env = os.environ | dict(ULMFIT_COURSE_PROFILE='tiny', ULMFIT_COURSE_HOME=str(folder/'home'), OMP_NUM_THREADS='1', JUPYTER_CONFIG_DIR=str(folder/'jupyter'), JUPYTER_TOKEN='course')
+    command = [sys.executable, '-c', 'import sys; from ulmfit_course.cli import main; sys.exit(main())', *words, '--no-browser', '--port', url.split(':')[-1]]
+    with open(folder/'log', 'w') as log, subprocess.Popen(command, cwd=folder, env=env, stdout=log, stderr=log) as server:
+        try:
+            await_server(url, server, folder/'log')
+            yield url
+        finally: server.terminate()
+
+def await_server(url, server, log, seconds=180):
+    "Return when somebody listens at `url`; what the server said if it ended instead"
+    for _ in range(5*seconds):
+        assert server.poll() is None, log.read_text()
+        try: return socket.create_connection(('127.0.0.1', int(url.split(':')[-1]))).close()
+        except OSError: time.sleep(0.2)
+    raise TimeoutError(log.read_text())
+
+class Page:
+    "A page, what went wrong on it, and pictures of it"
+    def __init__(self, browser, url):
+        self.page, self.errors = browser.new_page(viewport=dict(width=1280, height=1000)), []
+        self.page.on('pageerror', lambda e: self.errors.append(str(e)))
+        self.page.on('console', lambda m: m.type == 'error' and 'cdn.jsdelivr.net' not in m.location['url'] and self.errors.append(f"{m.text} {m.location['url']}"))  # Voila's fonts, where there is no network
+        self.page.goto(url)
+
+    def __enter__(self): return self
+    def __exit__(self, *_): self.page.close()
+    def picture(self, name, part=None): (part or self.page).screenshot(path=pictures/f'{name}.png')
+
+    def panel(self, knob):
+        "The widget that has a knob of this name"
+        name = self.page.locator('.widget-label, button', has_text=re.compile(f'^{re.escape(knob)}$'))
+        return self.page.locator('.jp-OutputArea-output').filter(has=name)
+
+def slide(panel, knob, key):
+    "Press a key on the slider of this name"
+    panel.locator('.widget-hslider', has_text=knob).get_by_role('slider').press(key)
+
+class Lesson(Page):
+    "A notebook in JupyterLab, as its reader has it in front of them"
+    def __init__(self, browser, lab, name):
+        self.lab, self.name = lab, f'{name}.ipynb'
+        super().__init__(browser, f'{lab.url}/lab/workspaces/{Path(name).name}/tree/{self.name}?token=course&reset')
+        expect(self.page.locator('.jp-Notebook-ExecutionIndicator')).to_have_attribute('data-status', 'idle')
+
+    def __exit__(self, *_):
+        "The kernel goes, too; several of them would not fit into memory"
+        for o in json.loads(self.ask('GET')):
+            if o['path'] == self.name: self.ask('DELETE', o['id'])
+        super().__exit__()
+
+    def ask(self, method, session=''): return urllib.request.urlopen(urllib.request.Request(f'{self.lab.url}/api/sessions/{session}?token=course', method=method)).read()
+
+    def menu(self, name, item):
+        self.page.get_by_role('menuitem', name=name, exact=True).click()
+        self.page.get_by_role('menuitem', name=item, exact=True).click()
+
+    def start(self):
+        "Run every cell, from the top"
+        self.menu('Edit', 'Clear Outputs of All Cells')
+        self.menu('Run', 'Run All Cells')
+
+    def run_all(self, seconds=240):
+        self.start()
+        return self.finish(seconds)
+
+    def finish(self, seconds=240):
+        "Wait for the last cell; an error is a fault"
+        self.page.wait_for_function('''() => document.querySelector('[data-mime-type="application/vnd.jupyter.error"]')
+            || ![...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].some(o => /\\[[ *]\\]/.test(o.textContent))''', timeout=1000*seconds)
+        assert self.page.locator('[data-mime-type="application/vnd.jupyter.error"]').all_text_contents() == []
+        return self
+
+class Lab:
+    "Where JupyterLab runs, and the folder that it shows"
+    def __init__(self, url, folder): self.url, self.folder = url, folder
+
+    def write(self, name, *code):
+        "A notebook of these cells"
+        kernel = dict(kernelspec=dict(display_name='python3', language='python', name='python3'))
+        nbformat.write(new_notebook(metadata=kernel, cells=[new_code_cell(o) for o in code]), self.folder/f'{name}.ipynb')
+
+@pytest.fixture(scope='session')
+def lab(browser, tmp_path_factory):
+    "JupyterLab on a copy of the lessons"
+    folder = tmp_path_factory.mktemp('lab')
+    with serving(folder, 'lab', 'lessons') as url: yield Lab(url, folder/'lessons')
