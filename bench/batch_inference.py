@@ -2,8 +2,8 @@
 from common import fastai_classifier, full, labels, lstm_weights, our_classifier, reviews, silent, small, tokens_a_review
 
 unit, target = 'reviews/s', 3
-cases = {'400/1152 x 3': dict(cfg=full, n=128), '256/512 x 3': dict(cfg=small, n=256)}
-quick = {'256/512 x 3': dict(cfg=small, n=128)}
+cases = {'400/1152 x 3': dict(cfg=full, n=64), '256/512 x 3': dict(cfg=small, n=128)}
+quick = {'256/512 x 3': dict(cfg=small, n=64)}
 
 def fastai(cfg, n):
     learn = fastai_classifier(cfg, reviews(64+n))
@@ -45,7 +45,7 @@ def extra():
     from ulmfit_course.inference import load_bundle, save_bundle
     set_seed(0)
     frame = reviews(5500)
-    learn = stage3(frame[:500], frame[500:532], 'imdb-small', epochs=(1, 1, 1, 4))
+    learn = stage3(frame[:500], frame[500:532], 'imdb-small', epochs=(1, 1, 1, 2))
     with tempfile.TemporaryDirectory() as tmp:
         bundle = save_bundle(learn, f'{tmp}/bundle')
         probs = {p: load_bundle(bundle, precision=p).probabilities(frame.text[500:]) for p in ('float32', 'bf16', 'int8')}

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from common import reviews, stream_of
 
-unit, target, rounds = 'batches/s', 20, 3
+unit, target = 'batches/s', 20
 bs, seq_len = 64, 72
 cases = {'2 million tokens': dict(tokens=2_000_000, n=100)}
 quick = {'1 million tokens': dict(tokens=1_000_000, n=50)}

@@ -1,7 +1,7 @@
 "Training the head alone: 32 whole reviews a batch, forward through a frozen encoder"
 from common import an_epoch, fastai_classifier, full, lstm_weights, reviews, silent, small, to_learn, tokens_a_review, words_of_10_000
 
-unit, target = 'reviews/s', None
+unit, target, rounds = 'reviews/s', None, 1
 cases = {'400/1152 x 3': dict(cfg=full, n=32), '256/512 x 3': dict(cfg=small, n=64)}
 quick = {'256/512 x 3': dict(cfg=small, n=32)}
 

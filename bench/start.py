@@ -1,7 +1,7 @@
 "Start: a fresh process imports the library, or prints the command's help"
 import subprocess, sys
 
-unit, target, rounds = 'starts/s', None, 3
+unit, target = 'starts/s', None
 cases = {'import': dict(what='import'), '--help': dict(what='help')}
 quick = cases
 
