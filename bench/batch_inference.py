@@ -42,13 +42,13 @@ def extra():
     import tempfile
     from ulmfit_course.cli import stage3
     from ulmfit_course.core import set_seed
-    from ulmfit_course.inference import load_bundle, save_bundle
+    from ulmfit_course.inference import load_bundle, precisions, save_bundle
     set_seed(0)
     frame = reviews(5500)
     learn = stage3(frame[:500], frame[500:532], 'imdb-small', epochs=(1, 1, 1, 2))
     with tempfile.TemporaryDirectory() as tmp:
         bundle = save_bundle(learn, f'{tmp}/bundle')
-        probs = {p: load_bundle(bundle, precision=p).probabilities(frame.text[500:]) for p in ('float32', 'bf16', 'int8')}
+        probs = {p: load_bundle(bundle, precision=p).probabilities(frame.text[500:]) for p in precisions}
     right = frame.label[500:].map(labels.index).values
     return {p: {'accuracy': float((q.argmax(1) == right).mean()), 'labels that differ': int((q.argmax(1) != probs['float32'].argmax(1)).sum()),
                 'largest difference': float(abs(q - probs['float32']).max())} for p,q in probs.items()}

@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['demo_shares', 'page', 'model_arg', 'corpus_args', 'data_args', 'server_args', 'precision_arg', 'commands', 'Steps',
-           'demo_texts', 'tracer', 'enough_epochs', 'stage3', 'measured', 'demo', 'demo_stage2', 'curves', 'confusion',
-           'html_table', 'report_page', 'paired_spread', 'verdict', 'write_report', 'peak_rss_mb', 'read_source',
-           'cmd_demo', 'cmd_models', 'cmd_tokenize', 'file_hash', 'corpus_streams', 'cmd_pretrain', 'cmd_finetune_lm',
-           'command_line', 'cmd_train', 'cmd_evaluate', 'cmd_predict', 'cmd_bench', 'cmd_generate', 'course_files',
-           'copy_course', 'app_bundle', 'train_bundle', 'need', 'server_options', 'cmd_lab', 'cmd_app', 'option',
-           'parser', 'as_text', 'as_line', 'main']
+           'demo_texts', 'tracer', 'enough_epochs', 'stage3', 'measured', 'demo', 'demo_stage2', 'curves',
+           'confusion_html', 'html_table', 'report_page', 'paired_spread', 'verdict', 'write_report', 'peak_rss_mb',
+           'read_source', 'cmd_demo', 'cmd_models', 'cmd_tokenize', 'file_hash', 'corpus_streams', 'cmd_pretrain',
+           'cmd_finetune_lm', 'command_line', 'cmd_train', 'cmd_evaluate', 'cmd_predict', 'cmd_bench', 'cmd_generate',
+           'course_files', 'copy_course', 'app_bundle', 'train_bundle', 'need', 'server_options', 'cmd_lab', 'cmd_app',
+           'option', 'parser', 'as_text', 'as_line', 'main']
 
 # %% ../nbs/15_cli.ipynb #f7c9a521
 import argparse, hashlib, html, importlib.util, json, math, os, re, shutil, subprocess, sys, time
@@ -215,15 +215,15 @@ def curves(
     right.plot(rates); right.set(xlabel='step', ylabel='learning rate of the head', title='Rate')
     return figure_html(fig, f"Two curves over {len(rates)} steps: the loss falls from {losses[0]:.2f} to {losses[-1]:.2f}; the rate rises and falls once for each of the four unfreezing steps")
 
-def confusion(
+def confusion_html(
     labels, # the classes, in the order of the columns of `probs`
     y, # the true labels `(n,)`
     probs # class probabilities `(n, n_class)`
 ) -> str: # the picture as HTML
     "How often each label was taken for each other"
     from matplotlib.figure import Figure
-    from sklearn.metrics import confusion_matrix
-    m = confusion_matrix(y, [labels[i] for i in probs.argmax(1)], labels=list(labels))
+    from ulmfit_course.interpretation import confusion
+    m = confusion(y, [labels[i] for i in probs.argmax(1)], labels).values
     fig = Figure(figsize=(3.5, 3), layout='constrained')
     ax = fig.subplots()
     ax.imshow(m, cmap='Blues')
@@ -263,7 +263,7 @@ def report_page(
         f"<h2>Four ways to the answer</h2>{html_table(report['rows'])}<p>{html.escape(report['verdict'])}</p>",
         f"<h2>The language model after this stage 2</h2><p>Loss {lm['valid_loss']:.3f} nats a token, perplexity {lm['perplexity']:.1f}, next word right {lm['accuracy']:.1%} of the time.</p>",
         f"<h2>Text written from one prompt</h2>{html_table([dict(model=k, text=v) for k,v in report['generated'].items()])}",
-        f"<h2>Training the last row</h2>{curves(learn)}<h2>Which label was taken for which</h2>{confusion(labels, test.label, probs)}",
+        f"<h2>Training the last row</h2>{curves(learn)}<h2>Which label was taken for which</h2>{confusion_html(labels, test.label, probs)}",
         f"<h2>Ten predictions</h2>{html_table(some)}"]))
 
 def paired_spread(

@@ -42,6 +42,8 @@ def _setting(knob):
     value = knob.value if isinstance(knob.value, str) else f'{knob.value:.4g}' if isinstance(knob.value, float) else str(knob.value)
     return f'{html.escape(knob.description)} <b>{html.escape(value)}</b>'
 
+def _alert(message): return f'<p role="alert">{html.escape(str(message))}</p>'
+
 class Panel(VBox):
     "Knobs above a view; where no widget runs, a still picture of both"
     def __init__(self,
@@ -61,7 +63,7 @@ class Panel(VBox):
     def update(self, change=None):
         "Draw the view anew; what is wrong with a value stands in the view, too"
         try: self.view.value = self.draw()
-        except CourseError as e: self.view.value = f'<p role="alert">{html.escape(str(e))}</p>'
+        except CourseError as e: self.view.value = _alert(e)
 
     def still(self) -> str: # HTML
         "The panel as a picture that needs no kernel"
@@ -296,7 +298,7 @@ def _bar(cosine): return f'<span style="display:inline-block; height:.8em; width
 
 def _neighbour_table(near, others, sign):
     "Words with their cosines, `sign` before those that are not among `others`; or the message that stands for them"
-    if isinstance(near, str): return f'<p role="alert">{html.escape(near)}</p>'
+    if isinstance(near, str): return _alert(near)
     shared = set(getattr(others, 'word', near.word))
     rows = [('' if w in shared else sign, html.escape(w), f'{c:.2f}', _bar(c)) for w,c in zip(near.word, near.cosine)]
     return _table(('', 'word', 'cosine', ''), rows)
