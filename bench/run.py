@@ -5,6 +5,7 @@ some work and give it with the number of units that it does; `limit(machine, **c
 machine could do at best; `same()` fails where the two sides do not compute the same. Each measurement is a process of
 its own, the sides in turn, and the table holds medians. Full runs are kept in `bench/results/`."""
 import argparse, importlib, json, math, os, statistics, subprocess, sys, time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 here = Path(__file__).parent
@@ -29,6 +30,8 @@ def measure(
     if getattr(module, 'warm_up', True): work()
     took, peak = seconds(work), peak_rss_mb()
     return dict(rate=units/took, seconds=took, peak_mb=peak, added_mb=peak-before, **getattr(module, 'measured', dict)())
+
+def measure_each(row, side, cases): return [measure(row, side, case) for case in cases]
 
 def machine():
     "What this machine can do: the best of several runs, on as many threads as torch takes"
@@ -69,17 +72,16 @@ def slope(sizes, values):
     return sum((a-mx)*(b-my) for a,b in zip(x, y))/sum((a-mx)**2 for a in x)
 
 def grow(name, curve):
-    "A measure of each side over the sizes of a curve"
-    one = lambda side, size: in_process('measure', row=name, side=side, case=curve['case'](size))
-    key = curve['measures'].removesuffix('_each')
-    values = {side: [one(side, s)[key] for s in curve['sizes']] for side in ('fastai', 'ours')}
+    "A measure of each side over the sizes of a curve; memory is measured in fresh processes"
+    key, cases = curve['measures'].removesuffix('_each'), [curve['case'](s) for s in curve['sizes']]
+    groups = [cases] if key == 'seconds' else [[c] for c in cases]
+    values = {side: [m[key] for g in groups for m in in_process('measure_each', row=name, side=side, cases=g)] for side in ('fastai', 'ours')}
     return dict(of=curve['of'], measures=curve['measures'], sizes=list(curve['sizes']), values=values, slope={k: slope(curve['sizes'], v) for k,v in values.items()})
 
 def bench(name, quick, can):
     "All of one row"
     module = importlib.import_module(name)
     start, cases = time.perf_counter(), module.quick if quick else module.cases
-    in_process('same', row=name)
     metrics = dict(title=module.__doc__, unit=module.unit, target=module.target, machine=can,
                    cases={k: compare(name, module, case, 1 if quick else getattr(module, 'rounds', 2), can) for k,case in cases.items()})
     if not quick and hasattr(module, 'curve'): metrics['curve'] = grow(name, module.curve)
@@ -109,8 +111,9 @@ def main():
     from ulmfit_course.core import save_run
     can, say = in_process('machine'), (lambda *o: None) if args.json else (lambda *o: print(*o, flush=True))
     say(f"{'row':16}{'case':31}{'side':24}{'fastai':>12}{'ours':>12} {'':10}{'ratio':>7}   {'goal':6}{'limit':>6}{'memory':>8}")
-    runs = []
-    for name in args.rows or available():
+    names, runs = args.rows or available(), []
+    with ThreadPoolExecutor(2) as pool: list(pool.map(lambda name: in_process('same', row=name), names))
+    for name in names:
         runs.append(bench(name, args.quick, can))
         for line in lines(name, runs[-1]['metrics']): say(line)
         if not args.quick: save_run(here/'results'/f'{name}.json', seed=None, **runs[-1])

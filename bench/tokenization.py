@@ -6,7 +6,7 @@ from common import reviews
 unit, target, warm_up = 'reviews/s', 8, False
 cases = {'25,000 reviews, one process': dict(n=25_000, procs=1), '25,000 reviews, two processes': dict(n=25_000, procs=2)}
 quick = {'two processes': dict(n=1500, procs=2)}
-curve = dict(of='reviews', measures='added_mb', sizes=(500, 1000, 2000, 4000), case=lambda n: dict(n=n, procs=2))
+curve = dict(of='reviews', measures='added_mb', sizes=(250, 500, 1000, 2000), case=lambda n: dict(n=n, procs=2))
 
 def fastai(n, procs):
     "Tokens of all texts in lists, counted, then looked up"

@@ -1,5 +1,6 @@
 "The AWD-LSTM room against torch and fastai: same numbers, same files, same learners"
-import copy, os, pickle
+import copy, os, pickle, platform
+from pathlib import Path
 import pytest, torch, torch.nn.functional as F
 from torch import nn
 from fastai.text.all import (AWD_LSTM as FastaiLSTM, Categorize, CrossEntropyLossFlat, Datasets, LMDataLoader, LMLearner, Numericalize,
@@ -273,3 +274,21 @@ def test_fastai_encoder_goes_to_our_classifier(tmp_path):
 def test_bf16_is_asked():
     assert isinstance(bf16_available(), bool) and isinstance(bf16_available('cpu'), bool)
     assert bf16_available('cuda') in ([False] if not torch.cuda.is_available() else [True, False])
+
+@pytest.mark.skipif(platform.libc_ver()[0] != 'glibc', reason='another C library')
+def test_memory_stays_until_training_ends():
+    from resource import RUSAGE_SELF, getpagesize, getrusage
+    def resident_mb(): return int(Path('/proc/self/statm').read_text().split()[1])*getpagesize()/2**20
+    def new_pages():
+        before = getrusage(RUSAGE_SELF).ru_minflt
+        for _ in range(20): torch.ones(2**24)   # 64 MB: 16,384 pages of 4 KB
+        return getrusage(RUSAGE_SELF).ru_minflt - before
+    keep = KeepMemory()
+    given_back = new_pages()
+    keep.before_fit()
+    new_pages()   # the heap takes its shape
+    kept = new_pages()
+    at_end = resident_mb()
+    keep.after_fit()
+    assert kept < given_back/4
+    assert resident_mb() < at_end - 50

@@ -6,10 +6,10 @@
 __all__ = ['lm_config', 'small_config', 'compute_dtype', 'lstm_forward', 'lstm_backward', 'LSTMFunction', 'lstm_layer',
            'dropout_mask', 'EmbeddingDropout', 'RNNDropout', 'WeightDropLSTM', 'AWD_LSTM', 'LinearDecoder',
            'language_model', 'register', 'LinearCrossEntropy', 'linear_cross_entropy', 'FusedLoss', 'bf16_available',
-           'BF16', 'load_vocab_pickle', 'load_fastai_weights']
+           'BF16', 'KeepMemory', 'load_vocab_pickle', 'load_fastai_weights']
 
 # %% ../nbs/04_awd_lstm.ipynb #e12788f0
-import pickle, warnings
+import ctypes, pickle, warnings
 import torch, torch.nn.functional as F
 from torch import nn, Tensor
 from torch.autograd import Function
@@ -95,7 +95,7 @@ class LSTMFunction(Function):
         return ((flat @ w_ih).view_as(x) if need[0] else None, dh, dc,
                 flat.t() @ x.flatten(0, 1) if need[3] else None,
                 flat.t() @ hs[:-1].flatten(0, 1) if need[4] else None,
-                flat.sum(0, dtype=torch.float32).to(dc.dtype) if need[5] else None)
+                (flat.new_ones(len(flat)) @ flat).to(dc.dtype) if need[5] else None)
 
 # %% ../nbs/04_awd_lstm.ipynb #beaa75cc
 def _learns(*tensors): return torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
@@ -284,7 +284,7 @@ class LinearCrossEntropy(Function):
             p = z.softmax(1)
             loss = loss + (z.amax(1).float() - p.amax(1).float().log() - z.gather(1, t)[:,0].float()).sum()  # logsumexp = max z - log max p
             if not any(need): continue
-            p.scatter_add_(1, t, p.new_full(t.shape, -1.))
+            p[torch.arange(len(p), device=p.device), t[:, 0]] -= 1
             if need[0]: torch.mm(p, wd, out=dh[s:s+chunk])
             if need[1]: dw += p.t() @ part
             if need[2]: db += p.sum(0)
@@ -346,6 +346,19 @@ class BF16(Callback):
     def after_pred(self):
         self.model.__dict__.pop('forward', None)
         self.learn.pred = to_float(self.pred)
+
+# %% ../nbs/04_awd_lstm.ipynb #5e9d5818
+class KeepMemory(Callback):
+    "Let each batch have the memory of the one before; after training the system gets it back"
+    order = -40
+    def before_fit(self):
+        try: self.libc = ctypes.CDLL('libc.so.6')
+        except OSError: self.libc = None  # no glibc: its own ways
+        if not self.libc: return
+        self.libc.mallopt(-4, 0)   # M_MMAP_MAX: no block, however large, of its own from the system
+        self.libc.mallopt(-1, -1)  # M_TRIM_THRESHOLD: nothing back when it is freed
+    def after_fit(self):
+        if self.libc: self.libc.malloc_trim(0)
 
 # %% ../nbs/04_awd_lstm.ipynb #71fddbcd
 class _Words(pickle.Unpickler):

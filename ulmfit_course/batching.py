@@ -10,7 +10,7 @@ __all__ = ['local_ids', 'TokenStream', 'StreamLoader', 'varied_cuts', 'RescaleLR
 import gc, hashlib, json, os, sys, tempfile
 from collections import defaultdict
 from contextlib import contextmanager
-from itertools import count, islice
+from itertools import chain, count, islice
 from multiprocessing import get_context
 from pathlib import Path
 import numpy as np, pandas as pd, torch
@@ -32,8 +32,8 @@ def local_ids(
 ) -> tuple:       # distinct tokens, and `(n_tokens,)` places in that list
     "The distinct tokens of some texts, and the texts written in them"
     seen = defaultdict(count().__next__)   # a new token gets the next number
-    ids = [i for toks in tok(texts) for i in map(seen.__getitem__, toks)]
-    return list(seen), np.array(ids, dtype=np.int32)
+    ids = np.fromiter(map(seen.__getitem__, chain.from_iterable(tok(texts))), dtype=np.int32)
+    return list(seen), ids
 
 # %% ../nbs/03_batching.ipynb #4383ea5c
 _tok = None  # in each worker: its tokenizer

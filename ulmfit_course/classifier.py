@@ -21,7 +21,7 @@ from fastai.text.models.core import SequentialRNN
 from fastcore.basics import patch
 from .core import CourseError
 from .tokenization import PAD, check_text, detokenize
-from .awd_lstm import AWD_LSTM, BF16, bf16_available, lm_config, small_config
+from .awd_lstm import AWD_LSTM, BF16, KeepMemory, bf16_available, lm_config, small_config
 from .lm_finetuning import check_direction, match_vocab, vocab_coverage
 from .pretraining import fused_adam, load_pretrained
 
@@ -187,7 +187,7 @@ def text_classifier_learner(
     ck = load_pretrained(model) if model is not None else None
     arch = config or (ck.config['arch'] if ck else small_config)
     clas = text_classifier(len(dls.vocab[0]), len(dls.vocab[1]), arch, drop_mult, max_len=max_len)
-    cbs = [GradientClip(1.), *([BF16()] if bf16_available() else []), *kw.pop('cbs', [])]
+    cbs = [GradientClip(1.), KeepMemory(), *([BF16()] if bf16_available() else []), *kw.pop('cbs', [])]
     learn = ClassifierLearner(dls, clas, loss_func=CrossEntropyLossFlat(), splitter=awd_lstm_clas_split, opt_func=fused_adam, wd=wd,
                               moms=(0.8, 0.7, 0.8), metrics=metrics, cbs=cbs, **kw)
     learn.backwards, learn.arch = backwards, dict(arch)

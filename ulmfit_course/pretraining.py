@@ -25,7 +25,7 @@ from fastai.losses import CrossEntropyLossFlat
 from fastai.optimizer import OptimWrapper
 import ulmfit_course
 from .core import Checkpoint, CourseError, atomic_path, environment, home, load_checkpoint, save_checkpoint, save_run, set_seed, text_hash
-from .awd_lstm import BF16, FusedLoss, bf16_available, language_model, load_fastai_weights, small_config
+from .awd_lstm import BF16, FusedLoss, KeepMemory, bf16_available, language_model, load_fastai_weights, small_config
 from .batching import RescaleLR, StreamLoader, TokenStream, lm_dataloaders
 
 # %% ../nbs/05_pretraining.ipynb #875780ab
@@ -61,8 +61,8 @@ def evaluate_lm(
 fused_adam = partial(OptimWrapper, opt=partial(torch.optim.AdamW, fused=True, betas=(0.9, 0.99)))
 
 def speed_callbacks() -> list:
-    "The fused loss, and bf16 where the processor multiplies it in hardware"
-    return [FusedLoss(), *([BF16()] if bf16_available() else [])]
+    "The fused loss, memory that is kept, and bf16 where the processor multiplies it in hardware"
+    return [FusedLoss(), KeepMemory(), *([BF16()] if bf16_available() else [])]
 
 # %% ../nbs/05_pretraining.ipynb #6aa63583
 def start_at_unigrams(
