@@ -3,6 +3,7 @@ import copy, os, pickle, platform
 from pathlib import Path
 import pytest, torch, torch.nn.functional as F
 from torch import nn
+from fastai.callback.core import Callback
 from fastai.text.all import (AWD_LSTM as FastaiLSTM, Categorize, CrossEntropyLossFlat, Datasets, LMDataLoader, LMLearner, Numericalize,
     Perplexity, SortedDL, accuracy, get_language_model, get_text_classifier, language_model_learner, pad_input_chunk, text_classifier_learner)
 from ulmfit_course import awd_lstm
@@ -232,22 +233,36 @@ def test_fastai_language_model_learner(cbs):
     assert isinstance(learn.loss_func, CrossEntropyLossFlat) and not torch.is_autocast_enabled('cpu') and 'forward' not in vars(learn.model)
     assert learn.model.train()(torch.zeros(2, 3, dtype=torch.long))[0].shape == (2, 3, len(vocab))
 
-def test_fused_training_equals_plain():
+@pytest.mark.parametrize('metrics', [[], [Perplexity()], [accuracy, Perplexity()]])
+def test_fused_training_equals_plain(metrics):
     def losses(cbs):
-        set_seed(0); learn = language_model_learner(lm_dls(), AWD_LSTM, config=tiny, pretrained=False, cbs=cbs)
+        set_seed(0); learn = language_model_learner(lm_dls(), AWD_LSTM, config=tiny, pretrained=False, metrics=metrics, cbs=cbs)
         with learn.no_bar(), learn.no_logging(): learn.fit(2, 1e-2)
-        return torch.stack([torch.as_tensor(o) for o in learn.recorder.losses])
-    assert largest([losses([])], [losses([FusedLoss()])]) < 1e-4
+        return torch.stack([torch.as_tensor(o) for o in learn.recorder.losses]), torch.tensor(learn.recorder.values)
+    assert largest(losses([]), losses([FusedLoss()])) < 1e-4
 
-def test_fused_after_interrupt():
-    "A fit that was stopped leaves a learner that predicts and trains"
-    from fastai.callback.core import Callback
+def test_fused_validation_makes_no_logits():
+    widths = set()
+    class Look(Callback):
+        order = 50
+        def after_pred(self):
+            if not self.training: widths.add(self.pred.shape[-1])
+    for metrics in ([Perplexity()], [accuracy]):
+        learn = language_model_learner(lm_dls(), AWD_LSTM, config=tiny, pretrained=False, metrics=metrics, cbs=[FusedLoss(), Look()])
+        with learn.no_bar(), learn.no_logging(): learn.fit(1, 1e-2)
+    assert widths == {tiny['emb_sz'], len(vocab)}
+
+@pytest.mark.parametrize('training', [True, False])
+def test_fused_after_interrupt(training):
+    "A fit that was stopped, in training or in validation, leaves a learner that predicts and trains"
     class Stop(Callback):
-        def before_backward(self): raise KeyboardInterrupt
+        def after_loss(self):
+            if self.training == training: raise KeyboardInterrupt
     learn = language_model_learner(lm_dls(), AWD_LSTM, config=tiny, pretrained=False)
     with learn.no_bar(), learn.no_logging():
         with pytest.raises(KeyboardInterrupt): learn.fit(1, cbs=[FusedLoss(), BF16(), Stop()])
         assert not torch.is_autocast_enabled('cpu')
+        assert learn.model.eval()(torch.zeros(2, 3, dtype=torch.long))[0].shape == (2, 3, len(vocab))
         assert learn.validate()[0] > 0
         learn.fit(1, cbs=[FusedLoss()])
     assert isinstance(learn.loss_func, CrossEntropyLossFlat)

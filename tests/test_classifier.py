@@ -117,7 +117,7 @@ def opened(learn): return [any(o.requires_grad and o.ndim > 1 for o in g) for g 
 
 def test_fit_gradually_opens_one_group_after_another(learn, monkeypatch):
     seen = []
-    monkeypatch.setattr(learn, 'fit_one_cycle', lambda n, lr, **kw: seen.append((n, opened(learn), lr.start, lr.stop)))
+    monkeypatch.setattr(learn, 'fit_one_cycle', lambda n, lr, **kw: seen.append((n, opened(learn), lr[0], lr[-1])))
     learn.fit_gradually((3, 2, 1, 4), lr=1e-2, factor=2.)
     assert [n for n,*_ in seen] == [3, 2, 1, 4]
     assert [sum(o) for _,o,*_ in seen] == [1, 2, 3, 5] and all(o == sorted(o) for _,o,*_ in seen)

@@ -52,18 +52,21 @@ def test_stages_from_scratch(folder):
     texts = list(sample(imdb(), 40).text)
     (folder/'corpus.jsonl').write_text(''.join(json.dumps(dict(text=t))+'\n' for t in texts))
     sizes = ['--emb-sz', 16, '--n-hid', 24, '--max-vocab', 800, '--hold-out', 0.2]
-    status, out, err = run('pretrain', '--corpus', 'corpus.jsonl', '--out', 'wiki', '--parts', 2, '--bs', 4, *sizes, '--json', cwd=folder)
+    status, out, err = run('pretrain', '--corpus', 'corpus.jsonl', '--out', 'wiki', '--parts', 2, '--bs', 4, *sizes, '--both', '--json', cwd=folder)
     assert status == 0, err
-    assert json.loads(out)['perplexity'] > 1
-    status, out, err = run('finetune-lm', '--model', 'wiki', '--corpus', 'corpus.jsonl', '--out', 'lm', '--parts', 1, '--bs', 4, '--hold-out', 0.2, '--json', cwd=folder)
+    assert [card['perplexity'] > 1 for card in json.loads(out)] == [True, True] and (folder/'wiki-backwards').is_dir()
+    status, out, err = run('finetune-lm', '--model', 'wiki', '--corpus', 'corpus.jsonl', '--out', 'lm', '--parts', 1, '--bs', 4, '--hold-out', 0.2, '--both', '--json', cwd=folder)
     assert status == 0, err
     data = split(sample(imdb(), 60), test=0.2)
     data[data.split != 'test'].to_csv(folder/'train.csv', index=False)
-    status, out, err = run('train', '--model', 'lm', '--data', 'train.csv', '--out', 'bundle', '--epochs', 1, 0, 0, 1, '--valid', 0.2, '--json', cwd=folder)
+    status, out, err = run('train', '--model', 'lm', '--data', 'train.csv', '--out', 'bundle', '--epochs', 1, 0, 0, 1, '--valid', 0.2, '--both', '--json', cwd=folder)
     assert status == 0, err
-    status, out, err = run('predict', 'bundle', 'What a film.', 'Never again.', '--json', cwd=folder)
-    assert status == 0, err
-    assert [a['label'] in ('neg', 'pos') for a in json.loads(out)] == [True, True]
+    said = {}
+    for bundles in (['bundle'], ['bundle-backwards'], ['bundle', '--also', 'bundle-backwards']):
+        status, out, err = run('predict', bundles[0], 'What a film.', 'Never again.', *bundles[1:], '--json', cwd=folder)
+        assert status == 0, err
+        said[len(said)] = [a['p_neg'] for a in json.loads(out)]
+    assert said[0] != said[1] and said[2] == pytest.approx([sum(p)/2 for p in zip(said[0], said[1])], abs=1e-6)
     status, out, err = run('generate', 'lm', '--prompt', 'This film', '--tokens', 5, '--n', 2, '--seed', 1, '--json', cwd=folder)
     assert status == 0 and len(json.loads(out)) == 2, err
 

@@ -199,7 +199,7 @@ def test_onnx_takes_any_batch_and_length(bundle, tmp_path):
 
 def test_precisions(bundle):
     with pytest.raises(CourseError, match='float32, bf16, int8'): load_bundle(bundle, precision='int4')
-    with pytest.raises(CourseError, match='for a CPU'): load_bundle(bundle, 'cuda', 'int8')
+    with pytest.raises(CourseError, match='for a CPU'): load_bundle(bundle, device='cuda', precision='int8')
 
 def memory_rise(bundle, read):
     "By how many MB a long text raises the memory of a fresh process that has read a shorter one; sampled, for a child inherits the peak of its parent"

@@ -15,6 +15,7 @@ from torch import nn, Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from fastai.callback.core import Callback
+from fastai.learner import AvgLoss
 from fastai.losses import CrossEntropyLossFlat
 from fastai.text.models import awdlstm as fastai_awdlstm
 from fastai.text.models.core import LinearDecoder as FastaiDecoder, SequentialRNN, _model_meta
@@ -281,9 +282,11 @@ class LinearCrossEntropy(Function):
         for s in range(0, len(h), chunk):
             part, t = h[s:s+chunk].to(dtype), targ[s:s+chunk, None]
             z = torch.addmm(bd, part, wd.t())
+            if not any(need):
+                loss = loss + F.cross_entropy(z.float(), t[:, 0], reduction='sum')
+                continue
             p = z.softmax(1)
             loss = loss + (z.amax(1).float() - p.amax(1).float().log() - z.gather(1, t)[:,0].float()).sum()  # logsumexp = max z - log max p
-            if not any(need): continue
             p[torch.arange(len(p), device=p.device), t[:, 0]] -= 1
             if need[0]: torch.mm(p, wd, out=dh[s:s+chunk])
             if need[1]: dw += p.t() @ part
@@ -312,16 +315,17 @@ def linear_cross_entropy(
 
 # %% ../nbs/04_awd_lstm.ipynb #c315d61a
 class FusedLoss(Callback):
-    "Train a language model with `linear_cross_entropy`; validation and its metrics see logits as ever"
+    "Train and judge a language model with `linear_cross_entropy`; where a metric looks at predictions, validation sees logits as ever"
     order = -20
     def before_fit(self):
         loss = self.learn.loss_func
         loss = getattr(getattr(loss, '__self__', None), 'old', loss)  # an interrupted fit leaves ours behind
         plain = isinstance(loss, CrossEntropyLossFlat) and loss.func.weight is None and not loss.func.label_smoothing
         if not plain: raise CourseError("FusedLoss computes plain cross-entropy: leave it out, or use CrossEntropyLossFlat()")
-        self.old, self.dec = loss, self.model[1]
+        self.old, self.dec, self.only_loss = loss, self.model[1], all(isinstance(m, AvgLoss) for m in self.metrics)
         self.dec.__class__ = LinearDecoder  # fastai's learner comes with fastai's decoder; ours adds no parameter
         self.dec.fused, self.learn.loss_func = True, self.loss
+    def before_batch(self): self.dec.training |= self.only_loss  # the flag alone, and only until the next `model.eval()`
     def loss(self, out, targ):
         if not (self.dec.fused and self.dec.training): return self.old(out, targ)
         return linear_cross_entropy(out, self.dec.decoder.weight, self.dec.decoder.bias, targ, dtype=self.dec.dtype)
@@ -354,11 +358,14 @@ class KeepMemory(Callback):
     def before_fit(self):
         try: self.libc = ctypes.CDLL('libc.so.6')
         except OSError: self.libc = None  # no glibc: its own ways
-        if not self.libc: return
-        self.libc.mallopt(-4, 0)   # M_MMAP_MAX: no block, however large, of its own from the system
-        self.libc.mallopt(-1, -1)  # M_TRIM_THRESHOLD: nothing back when it is freed
+        self.ask(0, -1)
     def after_fit(self):
+        self.ask(2**16, 2**26)
         if self.libc: self.libc.malloc_trim(0)
+    def ask(self, n_mapped, trim):
+        if not self.libc: return
+        self.libc.mallopt(-4, n_mapped)  # M_MMAP_MAX: so many large blocks, each straight from the system
+        self.libc.mallopt(-1, trim)      # M_TRIM_THRESHOLD: so many bytes free at the heap's end go back; -1 for never
 
 # %% ../nbs/04_awd_lstm.ipynb #71fddbcd
 class _Words(pickle.Unpickler):

@@ -22,7 +22,7 @@ from fastcore.basics import patch
 from .core import CourseError
 from .tokenization import PAD, check_text, detokenize
 from .awd_lstm import AWD_LSTM, BF16, KeepMemory, bf16_available, lm_config, small_config
-from .lm_finetuning import check_direction, match_vocab, vocab_coverage
+from .lm_finetuning import check_direction, discriminative, match_vocab, vocab_coverage
 from .pretraining import fused_adam, load_pretrained
 
 # %% ../nbs/08_classifier.ipynb #90c0eaa4
@@ -194,12 +194,15 @@ def text_classifier_learner(
     return learn.load_encoder(ck, verbose) if ck else learn
 
 # %% ../nbs/08_classifier.ipynb #b546e279
+def _one_cycle(learn, n, rates): learn.fit_one_cycle(n, rates, moms=(0.8, 0.7, 0.8))
+
 @patch
 def fit_gradually(self:TextLearner,
     epochs: tuple = (1, 1, 1, 2),           # epochs of each step: head; one more group; another; all. 0 leaves a step out
     lr: float = 2e-2,                       # peak rate of the head in the first step
     factor: float = 2.6,                    # how much smaller the rate of each group below
     shares: tuple = (1, 1/2, 1/4, 1/10),    # of `lr`, the peak rate of the head in each step
+    schedule=None,                          # `schedule(learn, n, rates)` trains `n` epochs with a peak rate for each group; one cycle if not given
 ):
     "Gradual unfreezing with discriminative rates ([ULMFiT](https://arxiv.org/abs/1801.06146), section 3.3)"
     steps = (-1, -2, -3, 0)                 # what `freeze_to` opens; 0 is all
@@ -207,8 +210,7 @@ def fit_gradually(self:TextLearner,
     for n, share, group in zip(epochs, shares, steps):
         if not n: continue
         self.freeze_to(group)
-        peak, depth = lr*share, len(self.opt.param_lists)-1
-        self.fit_one_cycle(n, slice(peak/factor**depth, peak), moms=(0.8, 0.7, 0.8))
+        (schedule or _one_cycle)(self, n, discriminative(lr*share, len(self.opt.param_lists), factor))
 
 # %% ../nbs/08_classifier.ipynb #b3a47f9a
 def tfidf_baseline(

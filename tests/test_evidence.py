@@ -1,0 +1,61 @@
+"The questions of bench/evidence.py: every way of training runs, answers are kept, none is asked twice"
+import json, subprocess, sys
+from pathlib import Path
+import pytest
+from ulmfit_course import cli
+from ulmfit_course.core import set_seed
+from ulmfit_course.data import sample
+
+bench = Path(__file__).parent.parent/'bench'
+sys.path.insert(0, str(bench))
+import evidence
+
+@pytest.fixture
+def few(monkeypatch):
+    "A handful of reviews, one epoch a step"
+    cut = {k: sample(v.assign(text=v.text.str[:300]), 12 if k == 'test' else 200) for k,v in evidence.splits().items()}
+    monkeypatch.setattr(evidence, 'splits', lambda: cut)
+    monkeypatch.setattr(cli, 'enough_epochs', lambda n: (1, 1, 1, 1))
+
+def run(*args, results):
+    return subprocess.run([sys.executable, bench/'evidence.py', *args, '--results', results], capture_output=True, text=True)
+
+def test_answers_are_kept(tmp_path):
+    ask = lambda n: run('few_labels', '--rows', 'TF-IDF', '--sizes', '100', '--seeds', str(n), '--json', results=tmp_path)
+    first = ask(1)
+    assert first.returncode == 0 and first.stderr.count('seed') == 1, first.stderr
+    second = ask(2)
+    assert second.stderr.count('seed') == 1 and 'seed 1' in second.stderr   # seed 0 was known
+    line, = json.loads(second.stdout)
+    runs = json.loads((tmp_path/'few_labels.json').read_text('utf8'))['metrics']['runs']
+    assert line['seeds'] == 2 == len(runs) and line['spread'] > 0
+    assert line['accuracy'] == pytest.approx(50*sum(r['accuracy'] for r in runs), abs=.01)
+    assert all(.6 < r['accuracy'] < .85 and r['n_test'] > 2000 for r in runs)
+
+def test_unknown_row(tmp_path):
+    done = run('ablations', '--rows', 'magic', results=tmp_path)
+    assert done.returncode and done.stderr.strip().splitlines()[-1].startswith("unknown row 'magic': choose from TF-IDF")
+
+@pytest.mark.parametrize('row', ['the recipe', 'chain-thaw', 'at once, one constant rate', 'slanted triangle', 'head alone', 'no dropout', 'from scratch'])
+def test_every_way_learns(few, row):
+    found = evidence.answer(evidence.questions['ablations']['rows'][row], 16, 0)
+    assert found['n_test'] == 12 and 0 <= found['accuracy'] <= 1
+
+def test_ways_differ(few):
+    "Each way of training leaves other weights; what it must not touch stays"
+    import torch
+    from ulmfit_course.pretraining import load_pretrained
+    train, valid, _ = evidence.drawn(16, 0)
+    start = load_pretrained('imdb-small').weights['0.encoder.weight']
+    def fitted(row):
+        set_seed(0)
+        way = evidence.questions['ablations']['rows'][row]
+        return cli.stage3(train, valid, 'imdb-small', **{k: v for k,v in way.keywords.items() if k == 'fit'}).model
+    alone, chain, dry = (fitted(row) for row in ('head alone', 'chain-thaw', 'no dropout'))
+    assert torch.equal(alone[0].module.encoder.weight, start.float())
+    assert not torch.equal(chain[0].module.encoder.weight, start.float())
+    assert dry[0].module.input_dp.p == 0 and {m.p for m in dry[1].modules() if isinstance(m, torch.nn.Dropout)} == {0}
+
+def test_table():
+    runs = [dict(row='a', n=1, seed=s, accuracy=v) for s,v in enumerate((.5, .6))] + [dict(row='b', n=1, seed=0, accuracy=.7)]
+    assert evidence.table(runs) == [dict(row='a', n=1, seeds=2, accuracy=55., spread=7.07), dict(row='b', n=1, seeds=1, accuracy=70., spread=None)]
