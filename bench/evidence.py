@@ -6,6 +6,7 @@ none is asked twice, so a run that was stopped goes on. Learned from are trainin
 lesson 01, which no stage has seen; nothing is chosen by them."""
 import argparse, json, os, statistics, sys, time
 from functools import cache, partial
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from ulmfit_course.cli import stage3_rates
@@ -120,14 +121,12 @@ def ask(question, rows, sizes, seeds, results):
     file = results/f'{question}.json'
     runs = json.loads(file.read_text('utf8'))['metrics']['runs'] if file.exists() else []
     known = {(r['row'], r['n'], r['seed']) for r in runs}
-    for n in sizes:
-        for row in rows:
-            for seed in range(seeds):
-                if (row, n, seed) in known: continue
-                found = answer(questions[question]['rows'][row], n, seed)
-                runs.append(dict(row=row, n=n, seed=seed, **found))
-                print(f"{row:34}{n:7,} labels  seed {seed}  {found['accuracy']:.2%}  {found['seconds']:.0f} s", file=sys.stderr, flush=True)
-                save_run(file, dict(question=question, command=f'ulmfit-course evidence {question}'), dict(runs=runs), sum(r['seconds'] for r in runs))
+    for n, row, seed in product(sizes, rows, range(seeds)):
+        if (row, n, seed) in known: continue
+        found = answer(questions[question]['rows'][row], n, seed)
+        runs.append(dict(row=row, n=n, seed=seed, **found))
+        print(f"{row:34}{n:7,} labels  seed {seed}  {found['accuracy']:.2%}  {found['seconds']:.0f} s", file=sys.stderr, flush=True)
+        save_run(file, dict(question=question, command=f'ulmfit-course evidence {question}'), dict(runs=runs), sum(r['seconds'] for r in runs))
     return runs
 
 def table(runs):

@@ -8,7 +8,7 @@ __all__ = ['stage3_rates', 'demo_shares', 'page', 'model_arg', 'direction_args',
            'measured', 'demo', 'demo_stage2', 'curves', 'confusion_html', 'html_table', 'report_page', 'paired_spread',
            'verdict', 'write_report', 'peak_rss_mb', 'read_source', 'cmd_demo', 'cmd_models', 'cmd_tokenize',
            'file_hash', 'corpus_streams', 'directions', 'cmd_pretrain', 'cmd_finetune_lm', 'command_line', 'cmd_train',
-           'cmd_evaluate', 'cmd_predict', 'in_bench', 'cmd_bench', 'cmd_evidence', 'cmd_generate', 'course_files',
+           'cmd_evaluate', 'cmd_predict', 'cmd_generate', 'in_bench', 'cmd_bench', 'cmd_evidence', 'course_files',
            'copy_course', 'app_bundle', 'train_bundle', 'need', 'server_options', 'cmd_lab', 'cmd_app', 'option',
            'parser', 'as_text', 'as_line', 'main']
 
@@ -425,6 +425,7 @@ def cmd_train(a):
     save_run(Path(a.out)/'run.json', dict(command=command_line()), dict(valid=measured, tfidf=plain), time.perf_counter()-began, a.seed, n_labels=len(train))
     return dict(bundle=str(a.out), n_labels=len(train), valid=measured, tfidf=plain)
 
+# %% ../nbs/15_cli.ipynb #8276d50b
 def cmd_evaluate(a):
     from ulmfit_course.classifier import scores
     from ulmfit_course.data import read_texts
@@ -443,6 +444,11 @@ def cmd_predict(a):
     texts = a.text or list(read_texts(a.file, a.text_col).text)
     return load_bundle(a.bundle, *a.also, precision=a.precision).predict_frame(texts).to_dict('records')
 
+def cmd_generate(a):
+    from ulmfit_course.generation import generate
+    return generate(a.model, a.prompt, a.tokens, temperature=a.temperature, top_k=a.top_k, top_p=a.top_p, n=a.n, seed=a.seed)
+
+# %% ../nbs/15_cli.ipynb #3cab4428
 def in_bench(
     script:str, # a file of `bench/`
     *args, # its arguments
@@ -460,10 +466,6 @@ def cmd_bench(a): return in_bench('run.py', *a.row, *['--quick']*a.quick, as_jso
 def cmd_evidence(a):
     some = [str(o) for name in ('rows', 'sizes') if getattr(a, name) for o in (f'--{name}', *getattr(a, name))]
     return in_bench('evidence.py', a.question, *some, '--seeds', a.seeds, as_json=a.json)
-
-def cmd_generate(a):
-    from ulmfit_course.generation import generate
-    return generate(a.model, a.prompt, a.tokens, temperature=a.temperature, top_k=a.top_k, top_p=a.top_p, n=a.n, seed=a.seed)
 
 # %% ../nbs/15_cli.ipynb #ca73d00c
 def course_files() -> dict: # name, such as `nbs/index.ipynb` -> path
