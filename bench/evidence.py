@@ -59,7 +59,6 @@ def both_ways(train, valid, test, model='imdb-small'):
 
 # --- other ways to train in stage 3
 
-def one_cycle(learn, n, rates): learn.fit_one_cycle(n, rates, moms=(.8, .7, .8))
 def slanted(learn, n, rates): learn.fit_slanted_triangular(n, rates)
 def constant(learn, n, rates): learn.fit(n, rates)
 
@@ -72,7 +71,7 @@ def chain_thaw(learn, epochs):
     import numpy as np
     learn.unfreeze()
     n = len(learn.opt.param_lists)
-    for g in (n-1, *range(n-1)): one_cycle(learn, 1, 2e-2*np.eye(n)[g])
+    for g in (n-1, *range(n-1)): learn.fit_one_cycle(1, 2e-2*np.eye(n)[g])
     at_once(learn, [max(1, sum(epochs)-n)])
 
 def without(learn, epochs, dropouts):

@@ -57,6 +57,9 @@ def test_stages_from_scratch(folder):
     assert [card['perplexity'] > 1 for card in json.loads(out)] == [True, True] and (folder/'wiki-backwards').is_dir()
     status, out, err = run('finetune-lm', '--model', 'wiki', '--corpus', 'corpus.jsonl', '--out', 'lm', '--parts', 1, '--bs', 4, '--hold-out', 0.2, '--both', '--json', cwd=folder)
     assert status == 0, err
+    for name,card in zip(('lm', 'lm-backwards'), json.loads(out)):   # what a card claims can be measured again
+        status, out, err = run('perplexity', name, '--corpus', 'corpus.jsonl', '--hold-out', 0.2, '--json', cwd=folder)
+        assert status == 0 and json.loads(out)['perplexity'] == pytest.approx(card['perplexity'], rel=.01), err
     data = split(sample(imdb(), 60), test=0.2)
     data[data.split != 'test'].to_csv(folder/'train.csv', index=False)
     status, out, err = run('train', '--model', 'lm', '--data', 'train.csv', '--out', 'bundle', '--epochs', 1, 0, 0, 1, '--valid', 0.2, '--both', '--json', cwd=folder)

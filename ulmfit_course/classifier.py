@@ -23,7 +23,7 @@ from .core import CourseError
 from .tokenization import PAD, check_text, detokenize
 from .awd_lstm import AWD_LSTM, BF16, KeepMemory, bf16_available, lm_config, small_config
 from .lm_finetuning import check_direction, discriminative, match_vocab, vocab_coverage
-from .pretraining import fused_adam, load_pretrained
+from .pretraining import fused_adam, load_pretrained, quietly
 
 # %% ../nbs/08_classifier.ipynb #90c0eaa4
 def concat_pool(
@@ -167,7 +167,7 @@ def predictions(
     dl=None,    # a loader, such as `learn.dls.test_dl(texts)`; the validation texts if not given
 ) -> tuple:     # probabilities `(n, n_class)`, and labels `(n,)` or `None`, in the order of the texts
     "What the classifier says, as NumPy arrays"
-    with learn.no_bar(), learn.no_logging(): probs, y = learn.get_preds(dl=dl)
+    with quietly(learn): probs, y = learn.get_preds(dl=dl)
     return probs.numpy(), None if y is None else y.numpy()
 
 # %% ../nbs/08_classifier.ipynb #d23866f1

@@ -7,10 +7,10 @@ __all__ = ['stage3_rates', 'demo_shares', 'page', 'model_arg', 'direction_args',
            'server_args', 'precision_arg', 'commands', 'Steps', 'demo_texts', 'tracer', 'enough_epochs', 'stage3',
            'measured', 'demo', 'demo_stage2', 'curves', 'confusion_html', 'html_table', 'report_page', 'paired_spread',
            'verdict', 'write_report', 'peak_rss_mb', 'read_source', 'cmd_demo', 'cmd_models', 'cmd_tokenize',
-           'file_hash', 'corpus_streams', 'directions', 'cmd_pretrain', 'cmd_finetune_lm', 'command_line', 'cmd_train',
-           'cmd_evaluate', 'cmd_predict', 'cmd_generate', 'in_bench', 'cmd_bench', 'cmd_evidence', 'course_files',
-           'copy_course', 'app_bundle', 'train_bundle', 'need', 'server_options', 'cmd_lab', 'cmd_app', 'option',
-           'parser', 'as_text', 'as_line', 'main']
+           'held_out', 'file_hash', 'corpus_streams', 'directions', 'cmd_pretrain', 'cmd_finetune_lm', 'cmd_perplexity',
+           'command_line', 'cmd_train', 'cmd_evaluate', 'cmd_predict', 'cmd_generate', 'in_bench', 'cmd_bench',
+           'cmd_evidence', 'course_files', 'copy_course', 'app_bundle', 'train_bundle', 'need', 'server_options',
+           'cmd_lab', 'cmd_app', 'option', 'parser', 'as_text', 'as_line', 'main']
 
 # %% ../nbs/15_cli.ipynb #f7c9a521
 import argparse, hashlib, html, importlib.util, json, math, os, re, shutil, subprocess, sys, time
@@ -118,16 +118,14 @@ def stage3(
     fit=None # `fit(learn, epochs)` trains in another way
 ): # a fitted `ClassifierLearner`
     "Stage 3 from labelled texts to a classifier, gradually unfrozen"
-    from contextlib import ExitStack
     from ulmfit_course.batching import classifier_dataloaders
     from ulmfit_course.classifier import text_classifier_learner
-    from ulmfit_course.pretraining import load_pretrained
+    from ulmfit_course.pretraining import load_pretrained, quietly
     ck, epochs = load_pretrained(model) if model is not None else None, epochs or enough_epochs(len(train))
     dls = classifier_dataloaders(train, valid, vocab or ck.vocab, bs=bs, backwards=backwards, window=window, max_tokens=max_tokens)
     learn = text_classifier_learner(dls, ck, drop_mult=drop_mult, backwards=backwards, config=config, verbose=False)
     learn.add_cb(tracer(sum(epochs), at))
-    with ExitStack() as quiet:
-        if not bar: quiet.enter_context(learn.no_bar()); quiet.enter_context(learn.no_logging())
+    with quietly(learn, bar):
         if fit: fit(learn, epochs)
         elif ck: learn.fit_gradually(epochs, lr, **stage3_rates)
         else: learn.fit_one_cycle(sum(epochs), lr/2)
@@ -344,6 +342,14 @@ def cmd_tokenize(a):
     return WordTokenizer().tokenize(read_source(a.file))
 
 # %% ../nbs/15_cli.ipynb #fc350a6b
+def held_out(
+    text:str, # a text of a corpus
+    share:float # of the texts, kept for validation
+) -> bool:
+    "Whether the text is kept for validation: its own hash decides, in every run alike"
+    from ulmfit_course.core import text_hash
+    return int(text_hash([text])[:8], 16) < share*2**32
+
 def file_hash(
     path # a file
 ) -> str: # 16 hexadecimal digits
@@ -362,10 +368,8 @@ def corpus_streams(
 ) -> tuple: # training and validation `TokenStream`
     "Tokenize the corpus once into two streams; a text's own hash decides which one it goes to. Raises `CourseError` where `out` holds another corpus"
     from ulmfit_course.batching import TokenStream
-    from ulmfit_course.core import text_hash
     from ulmfit_course.data import iter_texts
-    held = lambda t: int(text_hash([t])[:8], 16) < hold_out*2**32
-    texts = lambda want: (t for f in files for t in iter_texts(f, text_col) if held(t) == want)
+    texts = lambda want: (t for f in files for t in iter_texts(f, text_col) if held_out(t, hold_out) == want)
     for want,name in ((False, 'training'), (True, 'validation')):
         if next(texts(want), None) is None: raise CourseError(f"of this corpus no text is left for {name} with --hold-out {hold_out}: {'raise it' if want else 'lower it'}, or give more texts")
     out, made_of = Path(out), dict(files={Path(f).name: file_hash(f) for f in files}, max_vocab=max_vocab, hold_out=hold_out, text_col=text_col)
@@ -400,6 +404,18 @@ def cmd_finetune_lm(a):
     cards = [finetune_lm(a.model+end, train, valid, a.out+end, lr=a.lr or 3e-3, parts=a.parts, slices=a.slices, bs=a.bs, seq_len=a.seq_len, vary=a.vary, drop_mult=a.drop_mult, factor=a.factor, backwards=backwards, seed=a.seed, bar=not a.json, corpus=', '.join(Path(f).name for f in a.corpus), licence=a.licence, command=command_line()).config['card'] for backwards,end in directions(a)]
     return cards if a.both else cards[0]
 
+def cmd_perplexity(a):
+    from tempfile import TemporaryDirectory
+    from ulmfit_course.batching import TokenStream
+    from ulmfit_course.data import imdb, iter_texts, split
+    from ulmfit_course.pretraining import evaluate_lm, load_pretrained, model_of, wiki_sample
+    ck = load_pretrained(a.model)
+    if a.corpus: texts = (t for f in a.corpus for t in iter_texts(f, a.text_col) if held_out(t, a.hold_out))
+    elif ck.config['stage'] == 'pretraining': texts = wiki_sample()
+    else: texts = split(imdb()).query("split == 'test'").text
+    with TemporaryDirectory() as tmp:
+        return evaluate_lm(model_of(ck), TokenStream.build(texts, Path(tmp)/'stream', vocab=ck.vocab), backwards=ck.config['backwards'])
+
 def command_line() -> str: # as it was typed, without the folders of this machine
     "The command that is running, for the card of what it makes"
     return ' '.join(['ulmfit-course', *(Path(o).name if '/' in o else o for o in sys.argv[1:])])
@@ -414,14 +430,16 @@ def cmd_train(a):
     texts.index += 1  # as rows are counted in the messages
     parts = split(texts, valid=a.valid, test=0.)
     train, valid = (parts[parts.split == n] for n in ('train', 'valid'))
-    plain_probs, pipe = tfidf_baseline(train, valid)
-    plain, probs = scores(pipe.classes_, list(valid.label), plain_probs), []
-    for backwards,end in directions(a):
+    def fitted(backwards, end):
         set_seed(a.seed)
-        learn = stage3(train, valid, a.model+end, epochs=a.epochs and tuple(a.epochs), bs=a.bs, backwards=backwards, bar=not a.json, max_tokens=a.max_tokens)
-        probs.append(predictions(learn, learn.dls.test_dl(list(valid.text)))[0])
-        save_bundle(learn, a.out+end, data=Path(a.data).name, model=a.model+end, n_labels=len(train), valid=scores(learn.dls.vocab[1], list(valid.label), probs[-1]), tfidf=plain)
-    measured = scores(learn.dls.vocab[1], list(valid.label), ensemble(*probs))
+        return stage3(train, valid, a.model+end, epochs=a.epochs and tuple(a.epochs), bs=a.bs, backwards=backwards, bar=not a.json, max_tokens=a.max_tokens)
+    learners = {end: fitted(backwards, end) for backwards,end in directions(a)}
+    probs = {end: predictions(learn, learn.dls.test_dl(list(valid.text)))[0] for end,learn in learners.items()}
+    plain_probs, pipe = tfidf_baseline(train, valid)
+    labels, judge = list(learners.values())[0].dls.vocab[1], lambda labels, probs: scores(labels, list(valid.label), probs)
+    plain, measured = judge(pipe.classes_, plain_probs), judge(labels, ensemble(*probs.values()))
+    for end,learn in learners.items():
+        save_bundle(learn, a.out+end, data=Path(a.data).name, model=a.model+end, n_labels=len(train), valid=judge(labels, probs[end]), tfidf=plain)
     save_run(Path(a.out)/'run.json', dict(command=command_line()), dict(valid=measured, tfidf=plain), time.perf_counter()-began, a.seed, n_labels=len(train))
     return dict(bundle=str(a.out), n_labels=len(train), valid=measured, tfidf=plain)
 
@@ -585,6 +603,8 @@ commands = dict(
     pretrain=(cmd_pretrain, 'stage 1: a language model of any corpus', 'ulmfit-course pretrain --corpus wiki.jsonl.xz --out my-wiki',
               [*corpus_args, option('--max-vocab', type=int, default=16_000, help='words at most (16000)'), option('--emb-sz', type=int, default=256), option('--n-hid', type=int, default=512), option('--n-layers', type=int, default=3)]),
     **{'finetune-lm': (cmd_finetune_lm, 'stage 2: fine-tune a language model on the target text', 'ulmfit-course finetune-lm --model wiki-small --corpus reviews.csv --out my-lm', [model_arg, *corpus_args, option('--drop-mult', type=float, default=0.3, help='multiplies every dropout (0.3)'), option('--factor', type=float, default=2.6, help='each layer learns this many times slower than the one above (2.6)')])},
+    perplexity=(cmd_perplexity, 'how well a language model foretells texts: sixty articles of Wikipedia after stage 1, the test reviews of lesson 01 after stage 2, or yours', 'ulmfit-course perplexity imdb-small',
+                [option('model', metavar='NAME|DIR'), option('--corpus', nargs='+', metavar='FILE', help='other texts, in a file as for pretrain'), option('--hold-out', type=float, default=1., help='of these, only the share that a training with the same --hold-out did not see (1: all)'), option('--text-col', default='text', help="column of the texts ('text')")]),
     train=(cmd_train, 'stage 3: train a classifier and save its bundle', 'ulmfit-course train --model imdb-small --data reviews.csv --text-col text --label-col label --out bundle',
            [model_arg, *data_args, option('--out', required=True, help='bundle folder'), option('--epochs', type=int, nargs=4, metavar='N', help='epochs of the four steps of gradual unfreezing (more for few labels)'), option('--max-tokens', type=int, default=20_000, help='longer texts are refused (20000)'),
             option('--valid', type=float, default=0.1, help='share held out for validation (0.1)'), option('--bs', type=int, default=32), option('--seed', type=int, default=42), *direction_args]),

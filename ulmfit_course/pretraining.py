@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['package', 'fused_adam', 'card_fields', 'pretrained_dir', 'fastai_models', 'wiki_sample', 'evaluate_lm',
-           'speed_callbacks', 'start_at_unigrams', 'SaveTraining', 'resume', 'fit_parts', 'hardware', 'save_lm',
-           'as_call', 'check_card', 'pretrain', 'models', 'catalogue', 'fastai_checkpoint', 'load_pretrained',
-           'model_of']
+           'speed_callbacks', 'start_at_unigrams', 'SaveTraining', 'resume', 'quietly', 'fit_parts', 'hardware',
+           'save_lm', 'as_call', 'check_card', 'pretrain', 'models', 'catalogue', 'fastai_checkpoint',
+           'load_pretrained', 'model_of']
 
 # %% ../nbs/05_pretraining.ipynb #35e4aa1f
 import json, lzma, math, os, platform, tarfile, time
-from contextlib import ExitStack
+from contextlib import contextmanager
 from functools import partial
 from http.client import HTTPException
 from pathlib import Path
@@ -125,6 +125,16 @@ def resume(
     return state['part']
 
 # %% ../nbs/05_pretraining.ipynb #84b3547d
+@contextmanager
+def quietly(
+    learn,              # a learner
+    bar: bool = False,  # show them after all
+):
+    "Without progress bar and table of losses"
+    if bar: yield
+    else:
+        with learn.no_bar(), learn.no_logging(): yield
+
 def fit_parts(
     learn,             # a learner with `lm_dataloaders`
     out,               # folder in which the training is kept
@@ -140,10 +150,8 @@ def fit_parts(
     learn.started, learn.curve = time.perf_counter(), []
     done = resume(learn, keep, mark)
     saving = SaveTraining(keep, mark)
-    with ExitStack() as stack:
-        if not bar: stack.enter_context(learn.no_bar()); stack.enter_context(learn.no_logging())
-        with learn.added_cbs([saving]):
-            if done < parts: fit(learn, done)
+    with quietly(learn, bar), learn.added_cbs([saving]):
+        if done < parts: fit(learn, done)
     return learn
 
 # %% ../nbs/05_pretraining.ipynb #ca32c534
