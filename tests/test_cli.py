@@ -114,6 +114,8 @@ def test_models_lists_what_ships(folder):
     (['train', '--model', 'wiki-small', '--data', 'two.csv', '--text-col', 'review', '--out', 'b'], "no column 'review'"),
     (['train', '--model', 'no-model', '--data', 'two.csv', '--out', 'b'], 'no-model'),
     (['generate', 'no-model'], 'no-model'),
+    (['train', '--model', 'wiki-small', '--backwards', '--data', 'two.csv', '--out', 'b'], 'reads forwards'),
+    (['finetune-lm', '--model', 'fastai-wiki', '--corpus', 'two.csv', '--both', '--out', 'b'], 'fastai-wiki'),
     (['train', '--model', 'wiki-small', '--data', 'bytes.csv', '--out', 'b'], 'bytes.csv'),
     (['train', '--model', 'wiki-small', '--data', 'empty.csv', '--out', 'b'], 'empty.csv'),
     (['train', '--model', 'wiki-small', '--data', 'gap.csv', '--out', 'b'], 'gap.csv, row 2'),

@@ -385,23 +385,29 @@ def corpus_streams(
 def directions(
     a # parsed arguments
 ) -> list: # for each model of this run: whether it reads backwards, and what its name ends with
-    "One direction, or both"
-    return [(False, ''), (True, '-backwards')] if a.both else [(a.backwards, '')]
+    "One direction, or both; what cannot be done is said before anything is trained"
+    from ulmfit_course.lm_finetuning import check_direction
+    from ulmfit_course.pretraining import load_pretrained
+    ways = [(False, ''), (True, '-backwards')] if a.both else [(a.backwards, '')]
+    for backwards,end in ways:
+        check_folder(a.out+end)
+        if 'model' in a: check_direction(load_pretrained(a.model+end), backwards)
+    return ways
 
 def cmd_pretrain(a):
     from ulmfit_course.pretraining import pretrain
-    for _,end in directions(a): check_folder(a.out+end)
+    ways = directions(a)
     train, valid = corpus_streams(a.corpus, Path(f'{a.out}.streams'), a.max_vocab, a.hold_out, a.text_col)
     sizes = dict(emb_sz=a.emb_sz, n_hid=a.n_hid, n_layers=a.n_layers)
-    cards = [pretrain(train, valid, a.out+end, config=sizes, lr=a.lr or 5e-3, parts=a.parts, slices=a.slices, bs=a.bs, seq_len=a.seq_len, vary=a.vary, backwards=backwards, seed=a.seed, bar=not a.json, corpus=', '.join(Path(f).name for f in a.corpus), licence=a.licence, command=command_line()).config['card'] for backwards,end in directions(a)]
+    cards = [pretrain(train, valid, a.out+end, config=sizes, lr=a.lr or 5e-3, parts=a.parts, slices=a.slices, bs=a.bs, seq_len=a.seq_len, vary=a.vary, backwards=backwards, seed=a.seed, bar=not a.json, corpus=', '.join(Path(f).name for f in a.corpus), licence=a.licence, command=command_line()).config['card'] for backwards,end in ways]
     return cards if a.both else cards[0]
 
 def cmd_finetune_lm(a):
     from ulmfit_course.lm_finetuning import finetune_lm
     from ulmfit_course.pretraining import load_pretrained
-    for _,end in directions(a): check_folder(a.out+end)
+    ways = directions(a)
     train, valid = corpus_streams(a.corpus, Path(f'{a.out}.streams'), len(load_pretrained(a.model).vocab), a.hold_out, a.text_col)
-    cards = [finetune_lm(a.model+end, train, valid, a.out+end, lr=a.lr or 3e-3, parts=a.parts, slices=a.slices, bs=a.bs, seq_len=a.seq_len, vary=a.vary, drop_mult=a.drop_mult, factor=a.factor, backwards=backwards, seed=a.seed, bar=not a.json, corpus=', '.join(Path(f).name for f in a.corpus), licence=a.licence, command=command_line()).config['card'] for backwards,end in directions(a)]
+    cards = [finetune_lm(a.model+end, train, valid, a.out+end, lr=a.lr or 3e-3, parts=a.parts, slices=a.slices, bs=a.bs, seq_len=a.seq_len, vary=a.vary, drop_mult=a.drop_mult, factor=a.factor, backwards=backwards, seed=a.seed, bar=not a.json, corpus=', '.join(Path(f).name for f in a.corpus), licence=a.licence, command=command_line()).config['card'] for backwards,end in ways]
     return cards if a.both else cards[0]
 
 def cmd_perplexity(a):
@@ -425,7 +431,7 @@ def cmd_train(a):
     from ulmfit_course.classifier import ensemble, predictions, scores, tfidf_baseline
     from ulmfit_course.data import read_texts, split
     from ulmfit_course.inference import save_bundle
-    for _,end in directions(a): check_folder(a.out+end)
+    ways = directions(a)
     began, texts = time.perf_counter(), read_texts(a.data, a.text_col, a.label_col)
     texts.index += 1  # as rows are counted in the messages
     parts = split(texts, valid=a.valid, test=0.)
@@ -433,7 +439,7 @@ def cmd_train(a):
     def fitted(backwards, end):
         set_seed(a.seed)
         return stage3(train, valid, a.model+end, epochs=a.epochs and tuple(a.epochs), bs=a.bs, backwards=backwards, bar=not a.json, max_tokens=a.max_tokens)
-    learners = {end: fitted(backwards, end) for backwards,end in directions(a)}
+    learners = {end: fitted(backwards, end) for backwards,end in ways}
     probs = {end: predictions(learn, learn.dls.test_dl(list(valid.text)))[0] for end,learn in learners.items()}
     plain_probs, pipe = tfidf_baseline(train, valid)
     labels, judge = list(learners.values())[0].dls.vocab[1], lambda labels, probs: scores(labels, list(valid.label), probs)
