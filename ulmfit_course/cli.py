@@ -382,6 +382,7 @@ def corpus_streams(
     if not (out/'valid'/'meta.json').exists(): TokenStream.build(texts(True), out/'valid', vocab=train.vocab)
     return train, TokenStream.load(out/'valid')
 
+# %% ../nbs/15_cli.ipynb #2f1079f5
 def directions(
     a # parsed arguments
 ) -> list: # for each model of this run: whether it reads backwards, and what its name ends with
@@ -410,6 +411,7 @@ def cmd_finetune_lm(a):
     cards = [finetune_lm(a.model+end, train, valid, a.out+end, lr=a.lr or 3e-3, parts=a.parts, slices=a.slices, bs=a.bs, seq_len=a.seq_len, vary=a.vary, drop_mult=a.drop_mult, factor=a.factor, backwards=backwards, seed=a.seed, bar=not a.json, corpus=', '.join(Path(f).name for f in a.corpus), licence=a.licence, command=command_line()).config['card'] for backwards,end in ways]
     return cards if a.both else cards[0]
 
+# %% ../nbs/15_cli.ipynb #7d29e207
 def cmd_perplexity(a):
     from tempfile import TemporaryDirectory
     from ulmfit_course.batching import TokenStream
