@@ -1,6 +1,5 @@
 "The AWD-LSTM room against torch and fastai: same numbers, same files, same learners"
-import copy, os, pickle, platform
-from pathlib import Path
+import copy, os, pickle, platform, subprocess, sys
 import pytest, torch, torch.nn.functional as F
 from torch import nn
 from fastai.callback.core import Callback
@@ -292,18 +291,27 @@ def test_bf16_is_asked():
 
 @pytest.mark.skipif(platform.libc_ver()[0] != 'glibc', reason='another C library')
 def test_memory_stays_until_training_ends():
-    from resource import RUSAGE_SELF, getpagesize, getrusage
-    def resident_mb(): return int(Path('/proc/self/statm').read_text().split()[1])*getpagesize()/2**20
-    def new_pages():
-        before = getrusage(RUSAGE_SELF).ru_minflt
-        for _ in range(20): torch.ones(2**24)   # 64 MB: 16,384 pages of 4 KB
-        return getrusage(RUSAGE_SELF).ru_minflt - before
-    keep = KeepMemory()
-    given_back = new_pages()
-    keep.before_fit()
-    new_pages()   # the heap takes its shape
-    kept = new_pages()
-    at_end = resident_mb()
-    keep.after_fit()
-    assert kept < given_back/4
-    assert resident_mb() < at_end - 50
+    "In a fresh process, whose heap holds nothing yet"
+    code = """
+from pathlib import Path
+from resource import RUSAGE_SELF, getpagesize, getrusage
+import torch
+from ulmfit_course.awd_lstm import KeepMemory
+
+def resident_mb(): return int(Path('/proc/self/statm').read_text().split()[1])*getpagesize()/2**20
+def new_pages():
+    before = getrusage(RUSAGE_SELF).ru_minflt
+    for _ in range(20): torch.ones(2**24)   # 64 MB: 16,384 pages of 4 KB
+    return getrusage(RUSAGE_SELF).ru_minflt - before
+
+keep, given_back = KeepMemory(), new_pages()
+keep.before_fit()
+new_pages()   # the heap takes its shape
+kept, at_end = new_pages(), resident_mb()
+keep.after_fit()
+assert kept < given_back/4, (kept, given_back)
+assert resident_mb() < at_end - 50, (resident_mb(), at_end)
+assert new_pages() > given_back/2   # as before
+"""
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -22,7 +22,6 @@ import fastai.callback.schedule  # patches lr_find into Learner
 from fastai.callback.core import Callback, CancelFitException
 from fastai.callback.schedule import combined_cos, minimum, slide, steep, valley
 from fastai.text.learner import TextLearner
-from fastai.torch_core import even_mults
 from fastcore.basics import patch
 from ipywidgets import Button, Checkbox, Dropdown, FloatLogSlider, FloatSlider, HBox, HTML, IntSlider, Layout, Text, Textarea, ToggleButton, ToggleButtons, VBox
 from .core import Checkpoint, CourseError, figure_html
@@ -526,7 +525,7 @@ class _Rehearsal:
         n: int, # layer groups
     ): self.n, self.opt, self.steps = n, SimpleNamespace(param_lists=[None]*n), []
     def freeze_to(self, group): self.frozen = max(0, self.n+group) if group < 0 else group
-    def fit_one_cycle(self, n_epoch, lr, **kw): self.steps.append((n_epoch, self.frozen, even_mults(lr.start, lr.stop, self.n)))
+    def fit_one_cycle(self, n_epoch, lr, **kw): self.steps.append((n_epoch, self.frozen, lr))
 
 def gradual_steps(
     n: int,        # layer groups
