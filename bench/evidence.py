@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 from ulmfit_course.cli import stage3_rates
 
 here = Path(__file__).parent
+
 @cache
 def splits():
     from ulmfit_course.data import imdb, split

@@ -64,11 +64,12 @@ def test_stages_from_scratch(folder):
     data[data.split != 'test'].to_csv(folder/'train.csv', index=False)
     status, out, err = run('train', '--model', 'lm', '--data', 'train.csv', '--out', 'bundle', '--epochs', 1, 0, 0, 1, '--valid', 0.2, '--both', '--json', cwd=folder)
     assert status == 0, err
-    said = {}
+    said = []
     for bundles in (['bundle'], ['bundle-backwards'], ['bundle', '--also', 'bundle-backwards']):
         status, out, err = run('predict', bundles[0], 'What a film.', 'Never again.', *bundles[1:], '--json', cwd=folder)
         assert status == 0, err
-        said[len(said)] = [a['p_neg'] for a in json.loads(out)]
+        assert [a['label'] in ('neg', 'pos') for a in json.loads(out)] == [True, True]
+        said.append([a['p_neg'] for a in json.loads(out)])
     assert said[0] != said[1] and said[2] == pytest.approx([sum(p)/2 for p in zip(said[0], said[1])], abs=1e-6)
     status, out, err = run('generate', 'lm', '--prompt', 'This film', '--tokens', 5, '--n', 2, '--seed', 1, '--json', cwd=folder)
     assert status == 0 and len(json.loads(out)) == 2, err
