@@ -315,3 +315,18 @@ assert new_pages() > given_back/2   # as before
 """
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+def test_a_sample_of_the_words_gives_the_sum_over_all_on_average():
+    "`exp(loss)` is the softmax's denominator over the target's own share; the sample must not bias it, and sends gradient to what was drawn alone"
+    torch.manual_seed(0)
+    counts = 1000/torch.arange(1, 401)
+    h, w, b, targ = torch.randn(1, 8), torch.randn(400, 8, requires_grad=True), counts.log(), torch.tensor([350])
+    chance = sampling_chances(counts, 60)
+    assert chance.sum() == pytest.approx(60, rel=1e-4) and chance.max() == 1 and (chance.diff() <= 0).all()
+    draws = torch.stack([sampled_cross_entropy(h, w, b, targ, chance, torch.float32) for _ in range(3000)])
+    exact = linear_cross_entropy(h, w, b, targ, dtype=torch.float32)
+    assert draws.exp().mean().item() == pytest.approx(exact.exp().item(), rel=.03)
+    draws[0].backward()
+    touched = w.grad.abs().sum(1) > 0
+    assert touched[350] and 30 < touched.sum() < 90
+    assert sampled_cross_entropy(h, w, b, targ, torch.ones(400), torch.float32).item() == pytest.approx(exact.item(), abs=1e-5)

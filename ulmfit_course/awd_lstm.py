@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['lm_config', 'small_config', 'compute_dtype', 'lstm_forward', 'lstm_backward', 'LSTMFunction', 'lstm_layer',
            'dropout_mask', 'EmbeddingDropout', 'RNNDropout', 'WeightDropLSTM', 'AWD_LSTM', 'LinearDecoder',
-           'language_model', 'register', 'LinearCrossEntropy', 'linear_cross_entropy', 'FusedLoss', 'bf16_available',
-           'BF16', 'KeepMemory', 'load_vocab_pickle', 'load_fastai_weights']
+           'language_model', 'register', 'LinearCrossEntropy', 'linear_cross_entropy', 'FusedLoss', 'sampling_chances',
+           'sampled_cross_entropy', 'SampledLoss', 'bf16_available', 'BF16', 'KeepMemory', 'load_vocab_pickle',
+           'load_fastai_weights']
 
 # %% ../nbs/04_awd_lstm.ipynb #e12788f0
 import ctypes, pickle, warnings
@@ -330,6 +331,45 @@ class FusedLoss(Callback):
         if not (self.dec.fused and self.dec.training): return self.old(out, targ)
         return linear_cross_entropy(out, self.dec.decoder.weight, self.dec.decoder.bias, targ, dtype=self.dec.dtype)
     def after_fit(self): self.learn.loss_func, self.dec.fused = self.old, False
+
+# %% ../nbs/04_awd_lstm.ipynb #2c3c9c8d
+def sampling_chances(
+    counts,  # how often each word occurs, at least once `(vocab_sz,)`
+    n: int,  # words that a sample has on average
+) -> Tensor: # the chance of each word to be in it `(vocab_sz,)`
+    "Chances that grow with a word's count, flatter than the counts, 1 at most"
+    share = torch.as_tensor(counts, dtype=torch.float64)**0.75
+    certain = torch.zeros(len(share), dtype=torch.bool)
+    while True:
+        chance = torch.where(certain, 1., share*(n-certain.sum())/share[~certain].sum())
+        if n >= len(share) or chance.max() <= 1: return chance.clamp_max(1).float() if n < len(share) else torch.ones(len(share))
+        certain |= chance > 1
+
+def sampled_cross_entropy(
+    h: Tensor,         # activations `(..., n_hid)`
+    w: Tensor,         # decoder weights `(vocab_sz, n_hid)`
+    b: Tensor | None,  # decoder bias `(vocab_sz,)`
+    targ: Tensor,      # ids of the words to predict `(...)`
+    chance: Tensor,    # of each word to be drawn `(vocab_sz,)`, none of them 0
+    dtype: torch.dtype | None = None,  # type to multiply in, `compute_dtype(w)` if not given
+) -> Tensor:           # an estimate of the mean cross-entropy in nats
+    "`linear_cross_entropy` over the words of `targ` and a random sample of the others"
+    targ, stands_for, drawn = targ.reshape(-1), -chance.log(), torch.rand_like(chance) < chance
+    stands_for[targ], drawn[targ] = 0., True
+    ids, place = drawn.nonzero()[:, 0], drawn.cumsum(0)-1
+    bias = stands_for if b is None else b + stands_for
+    return linear_cross_entropy(h, w.index_select(0, ids), bias.index_select(0, ids), place[targ], dtype=dtype)
+
+# %% ../nbs/04_awd_lstm.ipynb #5c8a346b
+class SampledLoss(FusedLoss):
+    "Train with `sampled_cross_entropy`, judge with all words"
+    def __init__(self,
+        counts,         # how often each word occurs, at least once `(vocab_sz,)`
+        n: int = 2000,  # words drawn on average, those of the batch aside
+    ): self.chance = sampling_chances(counts, n)
+    def loss(self, out, targ):
+        if not (self.dec.fused and self.learn.training): return super().loss(out, targ)
+        return sampled_cross_entropy(out, self.dec.decoder.weight, self.dec.decoder.bias, targ, self.chance.to(out.device), dtype=self.dec.dtype)
 
 # %% ../nbs/04_awd_lstm.ipynb #dcd9633a
 def bf16_available(
