@@ -3,7 +3,10 @@
 A question is a table: a row says what is done, a size how many labelled reviews are learned from, a seed which reviews are
 drawn and where the network starts. An answer is written into `bench/results/QUESTION.json` as soon as it is known, and
 none is asked twice, so a run that was stopped goes on. Learned from are training reviews, tested are all test reviews of
-lesson 01, which no stage has seen; nothing is chosen by them."""
+lesson 01, which no stage has seen; nothing is chosen by them.
+
+`few_labels` is the paper's figure 3. `ablations` changes one thing of stage 3, `stage2` one of stage 2; both also ask what
+the language model still knows of Wikipedia. `targets` are other texts than film reviews of a page."""
 import argparse, json, os, statistics, sys, time
 from functools import cache, partial
 from itertools import product
@@ -14,33 +17,51 @@ from ulmfit_course.cli import stage3_rates
 here = Path(__file__).parent
 
 @cache
-def splits():
-    from ulmfit_course.data import imdb, split
-    return dict(list(split(imdb()).groupby('split')))
+def splits(source='imdb'):
+    from ulmfit_course import data
+    return dict(list(data.split(getattr(data, source)()).groupby('split')))
 
-def drawn(n, seed):
-    "Labelled reviews to learn from, some to look at while learning, and the test reviews"
+def drawn(n, seed, source='imdb'):
+    "Labelled texts to learn from, some to look at while learning, and the test texts"
     from ulmfit_course.data import sample
-    parts = splits()
+    parts = splits(source)
     draw = lambda part, n: sample(parts[part], min(n, len(parts[part])), seed).reset_index(drop=True)
     return draw('train', n), draw('valid', 60), parts['test']
 
-# --- ways from labelled reviews to the probabilities of the test reviews
+# --- what a language model knows
+
+def on_wikipedia(lm, vocab, backwards=False, n=20):
+    "Perplexity on `n` articles"
+    from ulmfit_course.batching import TokenStream
+    from ulmfit_course.pretraining import evaluate_lm, wiki_sample
+    with TemporaryDirectory() as tmp:
+        return round(evaluate_lm(lm, TokenStream.build(wiki_sample()[:n], f'{tmp}/stream', vocab=vocab), backwards=backwards)['perplexity'], 2)
+
+def remembered(learn, ck, backwards):
+    "The same after stage 3: the classifier's encoder under the decoder that `ck` had"
+    from ulmfit_course.pretraining import model_of
+    lm = model_of(ck)
+    lm[0].load_state_dict(learn.model[0].module.state_dict())
+    return on_wikipedia(lm, ck.vocab, backwards)
+
+# --- ways from labelled texts to the classes, the probabilities of the test texts, and what else was measured
 
 def tfidf(train, valid, test):
     from ulmfit_course.classifier import tfidf_baseline
     probs, pipe = tfidf_baseline(train, test)
-    return pipe.classes_, probs
+    return pipe.classes_, probs, {}
 
 def ulmfit(train, valid, test, model='imdb-small', backwards=False, **kw):
     "Stage 3 from `model`, all else as in the demo but for `kw`"
     from ulmfit_course.awd_lstm import bf16_available
     from ulmfit_course.cli import stage3
     from ulmfit_course.inference import load_bundle, save_bundle
-    learn = stage3(train, valid, model, backwards=backwards, **kw)
+    from ulmfit_course.pretraining import load_pretrained
+    ck = model and load_pretrained(model)
+    learn = stage3(train, valid, ck, backwards=backwards, **kw)
     with TemporaryDirectory() as tmp:
         clas = load_bundle(save_bundle(learn, f'{tmp}/bundle'), precision='bf16' if bf16_available('cpu') else 'float32')
-    return clas.labels, clas.probabilities(list(test.text))
+    return clas.labels, clas.probabilities(list(test.text)), dict(wikipedia_after=remembered(learn, ck, backwards)) if ck else {}
 
 def from_scratch(train, valid, test):
     from ulmfit_course.pretraining import load_pretrained
@@ -48,15 +69,43 @@ def from_scratch(train, valid, test):
     return ulmfit(train, valid, test, None, vocab=ck.vocab, config=ck.config['arch'], lr=6e-3, drop_mult=.1)
 
 def own_stage2(train, valid, test):
-    "Stage 2 on the labelled reviews alone"
+    "Stage 2 on the labelled texts alone"
     from ulmfit_course.cli import demo_stage2
     from ulmfit_course.core import profile
     return ulmfit(train, valid, test, demo_stage2(list(train.text), profile('cpu')))
 
 def both_ways(train, valid, test, model='imdb-small'):
     from ulmfit_course.classifier import ensemble
-    labels, forward = ulmfit(train, valid, test, model)
-    return labels, ensemble(forward, ulmfit(train, valid, test, f'{model}-backwards', backwards=True)[1])
+    labels, forward, _ = ulmfit(train, valid, test, model)
+    return labels, ensemble(forward, ulmfit(train, valid, test, f'{model}-backwards', backwards=True)[1]), {}
+
+# --- other ways to train in stage 2
+
+def short_stage2(train, valid, test, fit=None, texts=2000):
+    "`fit(learn)` on the text of some training reviews, in the words of `wiki-small`, so that its perplexities can be compared"
+    from ulmfit_course.batching import TokenStream, lm_dataloaders
+    from ulmfit_course.data import sample
+    from ulmfit_course.lm_finetuning import language_model_learner
+    from ulmfit_course.pretraining import evaluate_lm, load_pretrained, quietly
+    ck, parts = load_pretrained('wiki-small'), splits()
+    with TemporaryDirectory() as tmp:
+        stream = lambda part, n: TokenStream.build(sample(parts[part], min(n, len(parts[part])), 0).text, f'{tmp}/{part}', vocab=ck.vocab)
+        learn = language_model_learner(lm_dataloaders(stream('train', texts), stream('valid', texts//5), bs=32, seq_len=70), ck, .1, verbose=False)
+        if fit:
+            with quietly(learn): fit(learn)
+        known = dict(reviews=round(evaluate_lm(learn.model, learn.dls.valid.stream)['perplexity'], 2), wikipedia=on_wikipedia(learn.model, ck.vocab))
+    labels, probs, more = ulmfit(train, valid, test, learn.checkpoint())
+    return labels, probs, known | more
+
+def outer(learn, lr=3e-3):
+    "Embedding and decoder alone; everything between stays frozen"
+    learn.fit_slanted_triangular(1, lr)
+
+def whole(learn, factor=1., schedule=None, lr=3e-3):
+    "All layers, each learning `factor` times slower than the one above"
+    from ulmfit_course.lm_finetuning import discriminative
+    learn.unfreeze()
+    schedule(learn, 1, discriminative(lr, len(learn.splitter(learn.model)), factor))
 
 # --- other ways to train in stage 3
 
@@ -86,6 +135,7 @@ def without(learn, epochs, dropouts):
     gradually(learn, epochs)
 
 def by(fit, **kw): return partial(ulmfit, fit=partial(fit, **kw))
+def first(fit, **kw): return partial(short_stage2, fit=partial(fit, **kw))
 
 dropouts = 'embedding', 'input', 'hidden', 'weight', 'head'
 questions = dict(
@@ -98,32 +148,38 @@ questions = dict(
         'one rate for all layers': by(gradually, factor=1.), 'factor 2.6': by(gradually, factor=2.6),
         'slanted triangle': by(gradually, schedule=slanted), 'constant rate': by(gradually, schedule=constant),
         'at once, one constant rate': by(at_once, factor=1., schedule=constant),
-        'whole reviews, no windows': partial(ulmfit, window=None),
+        'whole reviews, no windows': partial(ulmfit, window=10_000),
         **{f'no {d} dropout': by(without, dropouts=[d]) for d in dropouts}, 'no dropout': by(without, dropouts=dropouts),
-        'backward': partial(ulmfit, model='imdb-small-backwards', backwards=True), 'both directions': both_ways}))
+        'backward': partial(ulmfit, model='imdb-small-backwards', backwards=True), 'both directions': both_ways}),
+    stage2=dict(sizes=(1000,), rows={
+        'none': short_stage2, 'embedding and decoder alone': first(outer), 'all layers, one constant rate': first(whole, schedule=constant),
+        'discriminative rates': first(whole, factor=2.6, schedule=constant), 'discriminative rates, slanted triangle': first(whole, factor=2.6, schedule=slanted),
+        'one rate, slanted triangle': first(whole, schedule=slanted)}),
+    targets=dict(sizes=(100, 1000, 6000), source='rotten_tomatoes', rows={
+        'TF-IDF': tfidf, 'from scratch': from_scratch, 'wiki-small': partial(ulmfit, model='wiki-small'), 'imdb-small': ulmfit, 'stage 2 on the labelled texts': own_stage2}))
 
 # --- asking
 
-def answer(way, n, seed):
+def answer(way, n, seed, source='imdb'):
     "One run: what came out, and what it cost"
     from ulmfit_course.classifier import scores
     from ulmfit_course.core import set_seed
-    train, valid, test = drawn(n, seed)
+    train, valid, test = drawn(n, seed, source)
     set_seed(seed)
     start = time.perf_counter()
-    labels, probs = way(train, valid, test)
+    labels, probs, more = way(train, valid, test)
     s = scores(labels, test.label, probs)
-    return dict(accuracy=round(s['accuracy'], 4), f1=round(s['f1'], 4), n_test=s['n'], seconds=round(time.perf_counter()-start, 1))
+    return dict(accuracy=round(s['accuracy'], 4), f1=round(s['f1'], 4), n_test=s['n'], seconds=round(time.perf_counter()-start, 1), **more)
 
 def ask(question, rows, sizes, seeds, results):
     "All answers to a question, those that were known and those that were not"
     from ulmfit_course.core import save_run
-    file = results/f'{question}.json'
+    file, asked = results/f'{question}.json', questions[question]
     runs = json.loads(file.read_text('utf8'))['metrics']['runs'] if file.exists() else []
     known = {(r['row'], r['n'], r['seed']) for r in runs}
     for n, row, seed in product(sizes, rows, range(seeds)):
         if (row, n, seed) in known: continue
-        found = answer(questions[question]['rows'][row], n, seed)
+        found = answer(asked['rows'][row], n, seed, asked.get('source', 'imdb'))
         runs.append(dict(row=row, n=n, seed=seed, **found))
         print(f"{row:34}{n:7,} labels  seed {seed}  {found['accuracy']:.2%}  {found['seconds']:.0f} s", file=sys.stderr, flush=True)
         save_run(file, dict(question=question, command=f'ulmfit-course evidence {question}'), dict(runs=runs), sum(r['seconds'] for r in runs))

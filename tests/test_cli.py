@@ -74,6 +74,30 @@ def test_stages_from_scratch(folder):
     status, out, err = run('generate', 'lm', '--prompt', 'This film', '--tokens', 5, '--n', 2, '--seed', 1, '--json', cwd=folder)
     assert status == 0 and len(json.loads(out)) == 2, err
 
+def test_speedrun_in_both_directions(folder):
+    "From the stage-1 models of the test before: stage 2, stage 3 and the test, forward, backward and together"
+    status, out, err = run('speedrun', '--model', 'wiki', '--out', 'fast', '--json', cwd=folder)
+    assert status == 0, err
+    report = json.loads(out)
+    assert list(report['seconds']) == ['TF-IDF', 'stage 2', 'stage 3', 'stage 2-backwards', 'stage 3-backwards']
+    assert [r['name'] for r in report['rows']][1:] == ['ULMFiT, wiki', 'ULMFiT, wiki-backwards', 'ULMFiT, both directions']
+    assert json.loads((folder/'fast'/'run.json').read_text())['report'] == report
+    status, out, err = run('evaluate', 'fast/bundle', '--also', 'fast/bundle-backwards', '--data', 'test.csv', '--json', cwd=folder)
+    assert status == 0, err   # the reviews of the demo's test are others
+    assert json.loads(out)['n'] == 60
+
+def test_speedrun_takes_the_whole_data_set_where_there_is_a_gpu(tmp_path, monkeypatch):
+    from ulmfit_course.cli import speedrun_texts
+    from ulmfit_course.core import profile
+    for i,r in enumerate(sample(imdb(), 100).itertuples()):
+        place = tmp_path/('test' if i >= 90 else 'train')/r.label if i < 95 else tmp_path/'unsup'
+        place.mkdir(parents=True, exist_ok=True)
+        (place/f'{i}.txt').write_text(r.text, encoding='utf8')
+    monkeypatch.setenv('ULMFIT_COURSE_IMDB', str(tmp_path))
+    train, looked_at, test, texts = speedrun_texts(profile('gpu'))
+    assert [len(train), len(looked_at), len(test), len(texts)] == [30, 60, 5, 35]
+    assert not set(test.text) & set(texts) and not set(looked_at.text) & set(texts)
+
 def test_evaluate_names_what_it_cannot_judge(folder):
     one = pd.DataFrame(dict(text=['Very good.', 'Quite good.'], label=['pos', 'pos']))
     one.to_csv(folder/'good.csv', index=False)
@@ -106,7 +130,15 @@ def test_tokenize_reads_standard_input(folder):
 def test_models_lists_what_ships(folder):
     models = json.loads(run('models', '--json', cwd=folder)[1])
     assert {'wiki-small', 'imdb-small'} <= set(models)
-    assert all(models[m]['perplexity'] < 100 for m in ('wiki-small', 'imdb-small'))
+
+@pytest.mark.parametrize('model', ['wiki-small', 'imdb-small'])
+def test_what_a_card_claims_is_found_again(folder, model):
+    from ulmfit_course.pretraining import models
+    status, out, err = run('perplexity', model, '--json', cwd=folder)
+    assert status == 0, err
+    found, card = json.loads(out), models()[model]
+    assert found['tokens'] == card['valid_tokens'] and card['perplexity'] < 100
+    assert [found[k] for k in ('perplexity', 'accuracy')] == pytest.approx([card['perplexity'], card['accuracy']], rel=1e-3)
 
 @pytest.mark.parametrize('words, says', [
     (['evaluate', 'nowhere', '--data', 'x.csv'], 'nowhere'),

@@ -1,5 +1,6 @@
 "The questions of bench/evidence.py: every way of training runs, answers are kept, none is asked twice"
 import json, subprocess, sys
+from functools import partial
 from pathlib import Path
 import pytest
 from ulmfit_course import cli
@@ -14,7 +15,8 @@ import evidence
 def few(monkeypatch):
     "A handful of reviews, one epoch a step"
     cut = {k: sample(v.assign(text=v.text.str[:300]), 12 if k == 'test' else 200) for k,v in evidence.splits().items()}
-    monkeypatch.setattr(evidence, 'splits', lambda: cut)
+    monkeypatch.setattr(evidence, 'splits', lambda source="imdb": cut)
+    monkeypatch.setattr(evidence, 'on_wikipedia', partial(evidence.on_wikipedia, n=1))
     monkeypatch.setattr(cli, 'enough_epochs', lambda n: (1, 1, 1, 1))
 
 def run(*args, results):
@@ -40,6 +42,14 @@ def test_unknown_row(tmp_path):
 def test_every_way_runs(few, row):
     found = evidence.answer(evidence.questions['ablations']['rows'][row], 16, 0)
     assert found['n_test'] == 12 and 0 <= found['accuracy'] <= 1
+
+@pytest.mark.parametrize('row', ['none', 'discriminative rates, slanted triangle'])
+def test_stage2_is_measured(few, row):
+    "What the language model knows is asked after stage 2 and after stage 3; without training it is as it was"
+    from ulmfit_course.pretraining import load_pretrained, model_of
+    found, ck = evidence.answer(evidence.questions['stage2']['rows'][row], 16, 0), load_pretrained('wiki-small')
+    assert (found['wikipedia'] == evidence.on_wikipedia(model_of(ck), ck.vocab)) == (row == 'none')
+    assert min(found[k] for k in ('reviews', 'wikipedia', 'wikipedia_after')) > 20
 
 def test_ways_differ(few):
     "Each way of training leaves other weights; what it must not touch stays"

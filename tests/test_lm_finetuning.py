@@ -122,7 +122,7 @@ def test_the_record_holds_the_whole_recipe(tmp_path, vary):
     assert all(torch.equal(one.weights[k], two.weights[k]) for k in one.weights)  # the seed decides
     run = json.loads((tmp_path/'one'/'run.json').read_text())
     assert run['seed'] == 5 and run['card'] == one.config['card']
-    recipe = dict(lr=3e-3, parts=1, slices=1, bs=4, seq_len=16, drop_mult=0.3, wd=0.01, clip=0.4, backwards=False, factor=2.6, vary=vary, seed=5)
+    recipe = dict(lr=3e-3, parts=1, slices=1, bs=4, seq_len=16, drop_mult=0.3, wd=0.01, clip=0.4, backwards=False, factor=2.6, vary=vary, sampled=2000, seed=5)
     assert run['config'] == dict(recipe, stage='lm_finetuning', arch=one.config['arch'])
     assert run['card']['command'] == "finetune_lm('a checkpoint', train, valid, out, " + ', '.join(f'{k}={v!r}' for k,v in recipe.items()) + ')'
 

@@ -11,7 +11,7 @@ from ulmfit_course.core import Checkpoint, CourseError, load_checkpoint, save_ch
 from ulmfit_course.pretraining import catalogue, evaluate_lm, load_pretrained, model_of, models, pretrain, start_at_unigrams, wiki_sample
 
 config = dict(emb_sz=12, n_hid=16, n_layers=2)
-settings = dict(config=config, parts=3, slices=3, bs=4, seq_len=16, bar=False)
+settings = dict(config=config, parts=3, slices=3, bs=4, seq_len=16, sampled=100, bar=False)
 
 @pytest.fixture(autouse=True)
 def own_home(tmp_path, monkeypatch): monkeypatch.setenv('ULMFIT_COURSE_HOME', str(tmp_path/'home'))
@@ -105,7 +105,7 @@ def test_another_run_is_not_continued(streams, tmp_path):
     train, valid = streams
     pretrain(train, valid, tmp_path/'m', **settings)
     for other in (dict(settings, bs=2), dict(settings, parts=4), dict(settings, config=dict(config, n_hid=20)), dict(settings, backwards=True),
-                  dict(settings, lr=1e-4), dict(settings, drop_mult=0.5), dict(settings, wd=0.1), dict(settings, clip=1.), dict(settings, seed=3), dict(settings, config=dict(config, weight_p=0.7))):
+                  dict(settings, lr=1e-4), dict(settings, drop_mult=0.5), dict(settings, wd=0.1), dict(settings, clip=1.), dict(settings, sampled=0), dict(settings, seed=3), dict(settings, config=dict(config, weight_p=0.7))):
         with pytest.raises(CourseError, match='another folder'): pretrain(train, valid, tmp_path/'m', **other)
     with pytest.raises(CourseError, match='another folder'): pretrain(train[:5000], valid, tmp_path/'m', **settings)
 

@@ -338,12 +338,12 @@ def sampling_chances(
     n: int,  # words that a sample has on average
 ) -> Tensor: # the chance of each word to be in it `(vocab_sz,)`
     "Chances that grow with a word's count, flatter than the counts, 1 at most"
-    share = torch.as_tensor(counts, dtype=torch.float64)**0.75
-    certain = torch.zeros(len(share), dtype=torch.bool)
+    if n >= len(counts): return torch.ones(len(counts))
+    share, certain = torch.as_tensor(counts, dtype=torch.float64)**0.75, torch.zeros(len(counts), dtype=torch.bool)
     while True:
         chance = torch.where(certain, 1., share*(n-certain.sum())/share[~certain].sum())
-        if n >= len(share) or chance.max() <= 1: return chance.clamp_max(1).float() if n < len(share) else torch.ones(len(share))
-        certain |= chance > 1
+        if chance.max() <= 1: return chance.float()
+        certain |= chance > 1   # these always come; what is left is shared among the others
 
 def sampled_cross_entropy(
     h: Tensor,         # activations `(..., n_hid)`

@@ -29,12 +29,13 @@ class Profile:
     seq_len: int # mean tokens of a chunk
     lm_epochs: int # epochs of stage 2 in a lesson
     clas_epochs: int # epochs of the last, unfrozen part of the demo's stage 3
+    speedrun: int # labelled texts that the speedrun learns from, and texts that it is tested on, at most
 
 # %% ../nbs/00_core.ipynb #20068df7
 profiles = {p.name: p for p in (
-    Profile('tiny', 60, 60, 60, 8, 32, 1, 1),
-    Profile('cpu', 1200, 1000, 2000, 32, 70, 1, 7),
-    Profile('gpu', 50_000, 15_000, 2500, 128, 70, 5, 7))}
+    Profile('tiny', 60, 60, 60, 8, 32, 1, 1, 60),
+    Profile('cpu', 1200, 1000, 2000, 32, 70, 1, 7, 25_000),
+    Profile('gpu', 50_000, 15_000, 2500, 128, 70, 5, 7, 25_000))}
 
 def default_profile() -> str: # `gpu` or `cpu`
     "The profile for this machine"

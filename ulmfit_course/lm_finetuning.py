@@ -138,6 +138,7 @@ def language_model_learner(
     clip: float = 0.4,         # longest gradient
     verbose: bool = True,      # print the share of known words where the vocabulary is another
     min_coverage: float = 0.2, # refuse a model that knows a smaller share of the words
+    sampled: int = 0,          # words of a batch's softmax besides its own; 0: all
     path = None,               # where `save` and `save_encoder` write, the course's folder if not given
     **kw                       # for fastai's `Learner`
 ) -> LMLearner:                # frozen but for embedding and decoder
@@ -148,7 +149,7 @@ def language_model_learner(
     if verbose and ck.vocab != list(dls.vocab): print(f"{coverage:.1%} of {len(dls.vocab):,} words are known to the model")
     if coverage < min_coverage: raise CourseError(f"the model knows {coverage:.1%} of the {len(dls.vocab):,} words of these texts: take a model of the same language and tokenizer, or lower min_coverage")
     learn = LMLearner(dls, model_of(match_vocab(ck, dls.vocab), drop_mult), loss_func=CrossEntropyLossFlat(), splitter=awd_lstm_lm_split, opt_func=fused_adam, wd=wd,
-                      moms=(0.9, 0.9, 0.9), metrics=[Perplexity()], cbs=[*speed_callbacks(), GradientClip(clip)], path=path or home(), **kw)
+                      moms=(0.9, 0.9, 0.9), metrics=[Perplexity()], cbs=[*speed_callbacks(getattr(dls.train, 'stream', None), sampled), GradientClip(clip)], path=path or home(), **kw)
     learn.config = {k: v for k,v in ck.config.items() if k != 'card'}
     learn.freeze()
     return learn
@@ -208,6 +209,7 @@ def finetune_lm(
     wd: float = 0.01,            # weight decay
     clip: float = 0.4,           # longest gradient
     vary: bool = False,          # chunks of varying length
+    sampled: int = 2000,         # words of a batch's softmax besides its own; 0: all
     seed: int | None = None,     # what the random numbers start from
     cbs = (),                    # more callbacks
     **card                       # `corpus`, `licence`, `command` for the card
@@ -215,10 +217,10 @@ def finetune_lm(
     "Stage 2: match the words, train all layers with discriminative slanted triangular rates, resumably, and save in `out`. Raises `CourseError`"
     check_card(card)
     parent = 'a checkpoint' if isinstance(model, Checkpoint) else Path(model).name
-    settings = _plain(dict(lr=lr, parts=parts, slices=slices or parts, bs=bs, seq_len=seq_len, drop_mult=drop_mult, wd=wd, clip=clip, backwards=backwards, factor=factor, vary=vary, seed=seed))
+    settings = _plain(dict(lr=lr, parts=parts, slices=slices or parts, bs=bs, seq_len=seq_len, drop_mult=drop_mult, wd=wd, clip=clip, backwards=backwards, factor=factor, vary=vary, sampled=sampled, seed=seed))
     if seed is not None: set_seed(seed)
     dls = lm_dataloaders(train, valid, bs, seq_len, backwards, vary, settings['slices'])
-    learn = language_model_learner(dls, model, drop_mult, backwards, wd, clip, verbose=bar)
+    learn = language_model_learner(dls, model, drop_mult, backwards, wd, clip, verbose=bar, sampled=sampled)
     learn.add_cbs([*([RescaleLR(seq_len)] if vary else []), *cbs])
     learn.unfreeze()
     rates = discriminative(lr, len(learn.splitter(learn.model)), factor)
