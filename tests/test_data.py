@@ -38,7 +38,7 @@ def test_several_columns_are_marked_as_fastai_does():
     ('blank.csv', b'text,label\na,x\n"  ",y\n', 'row 2'), ('number.csv', b'text,label\n1,x\n2,y\n', 'row 1'), ('nolabel.csv', b'text,label\na b,x\nb c,\n', 'row 2: no label'),
     ('one.csv', b'text,label\na b,x\nb c,x\n', 'one class only'), ('bytes.csv', b'text,label\na,x\nOl\xe9,y\n', 'line 3: byte 2'),
     ('bytes.jsonl', b'{"text": "a"}\n\xff\n', 'line 2'), ('json.jsonl', b'{"text": "a"}\n{"text"\n', 'line 2: not JSON'), ('list.jsonl', b'[1]\n', 'line 1'), ('kind.docx', b'x', "'docx'"),
-    ('comma.csv', b'text,label\nA good, fine film,x\nA dull, long film,y\n', 'row 1: more fields'), ('quote.csv', b'text,label\n"a,x\nb,y\n', 'quotes'), ('short.csv.gz', gzip.compress(b'text,label\na,x\n'*99)[:-20], 'cannot be read'),
+    ('comma.csv', b'text,label\nA good, fine film,x\nA dull, long film,y\n', 'row 1: more fields'), ('quote.csv', b'text,label\n"a,x\nb,y\n', 'quotes'), ('short.csv.gz', gzip.compress(b'text,label\na,x\n'*99, mtime=0)[:-20], 'cannot be read'),
     ('no.csv.gz', b'text', 'cannot be read'), ('no.jsonl.xz', b'text', 'cannot be read'), ('no.parquet', b'text', 'cannot be read'), ('key.jsonl', b'{"a": 1}\n', "no column 'text': it has 'a'")])
 def test_bad_files_cost_one_line_that_names_the_place(tmp_path, name, raw, says):
     if raw is not None: (tmp_path/name).write_bytes(raw)
