@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lab docs bench export readme outputs clean
+.PHONY: demo test lab docs bench export readme outputs figures clean
 
 demo: .venv/installed       # ULMFiT on 1,000 labelled reviews -> runs/demo/report.html
 	$(BIN)/ulmfit-course demo
@@ -27,6 +27,9 @@ readme: .venv/installed     # nbs/index.ipynb -> README.md
 
 outputs: .venv/installed    # run every notebook and keep what it shows
 	$(BIN)/python docs/outputs.py
+
+figures: .venv/installed    # draw again what `ulmfit-course evidence` has found: lessons 05, 06 and 08
+	$(BIN)/python docs/outputs.py nbs/05_pretraining.ipynb nbs/06_lm_finetuning.ipynb nbs/08_classifier.ipynb
 
 clean:                      # what runs and builds have left; .venv stays
 	rm -rf runs docs/_build build dist *.egg-info .pytest_cache

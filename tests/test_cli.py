@@ -48,6 +48,11 @@ def test_the_test_reviews_are_not_trained_on():
     assert not set(test.text) & (set(train.text) | set(valid.text) | set(unlabelled))
     assert len(train) == 1000 and len(test) >= 2000
 
+def test_a_reader_may_stop_early():
+    program = f"'{sys.executable}' -c 'import sys; from ulmfit_course.cli import main; sys.exit(main())'"
+    r = subprocess.run(f'{program} tokenize - | head -c 5', shell=True, capture_output=True, text=True, input='A fine film. '*20_000)
+    assert r.stdout == 'xxbos' and r.stderr == ''
+
 def test_stages_from_scratch(folder):
     texts = list(sample(imdb(), 40).text)
     (folder/'corpus.jsonl').write_text(''.join(json.dumps(dict(text=t))+'\n' for t in texts))

@@ -767,7 +767,8 @@ def main(
 ) -> int: # exit status: 0 it worked, 1 it failed; wrong usage leaves with 2 through argparse
     "Run `ulmfit-course`"
     a = parser().parse_args(argv)
-    try: print(json.dumps(a.run(a), ensure_ascii=False) if a.json else as_text(a.run(a)))
+    try: print(json.dumps(a.run(a), ensure_ascii=False) if a.json else as_text(a.run(a)), flush=True)
+    except BrokenPipeError: os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())   # whoever reads, such as `head`, has seen enough
     except (CourseError, OSError) as e:
         print(f'ulmfit-course: {e}', file=sys.stderr)
         return 1
