@@ -1,9 +1,9 @@
 "A browser, and the course's two servers: JupyterLab with a copy of the lessons, Voila with the playgrounds"
-import contextlib, json, os, re, shutil, socket, subprocess, sys, time, urllib.request
+import contextlib, json, os, re, shutil, socket, subprocess, sys, time, urllib.request, warnings
 from pathlib import Path
 import nbformat, pytest
 from nbformat.v4 import new_code_cell, new_notebook
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import TimeoutError as Unfinished, expect, sync_playwright
 
 pictures = Path(__file__).resolve().parents[2]/'runs/browser'
 expect.set_options(timeout=30_000)
@@ -68,8 +68,11 @@ def slide(panel, knob, key):
 class Lesson(Page):
     "A notebook in JupyterLab, as its reader has it in front of them"
     def __init__(self, browser, lab, name):
-        self.lab, self.name = lab, f'{name}.ipynb'
-        super().__init__(browser, f'{lab.url}/lab/workspaces/{Path(name).name}/tree/{self.name}?token=course&reset')
+        self.browser, self.lab, self.name = browser, lab, f'{name}.ipynb'
+        self.open()
+
+    def open(self):
+        super().__init__(self.browser, f'{self.lab.url}/lab/workspaces/{Path(self.name).stem}/tree/{self.name}?token=course&reset')
         expect(self.page.locator('.jp-Notebook-ExecutionIndicator')).to_have_attribute('data-status', 'idle')
 
     def __exit__(self, *_):
@@ -84,12 +87,28 @@ class Lesson(Page):
         self.page.get_by_role('menuitem', name=name, exact=True).click()
         self.page.get_by_role('menuitem', name=item, exact=True).click()
 
+    def until(self, name, item, condition):
+        "Choose from a menu until the numbers of the cells show that it was heard; a notebook that is still being opened may not hear it"
+        for tries in (2, 1, 0):
+            self.menu(name, item)
+            try: return self.page.wait_for_function(f"() => (all => all.length && {condition})([...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].map(o => o.textContent.trim()))", timeout=20_000)
+            except Unfinished:
+                if not tries: raise
+
     def start(self):
         "Run every cell, from the top"
-        self.menu('Edit', 'Clear Outputs of All Cells')
-        self.menu('Run', 'Run All Cells')
+        self.until('Edit', 'Clear Outputs of All Cells', "all.every(o => o == '[ ]:')")
+        self.until('Run', 'Run All Cells', "all.some(o => o != '[ ]:')")
 
     def run_all(self, seconds=240):
+        "On a busy machine JupyterLab and a kernel may miss each other's word; then they are started once more"
+        self.start()
+        try: return self.finish(seconds)
+        except Unfinished:
+            self.picture(f'{Path(self.name).stem}-unfinished')
+            warnings.warn(f'{self.name}: not done in {seconds} s, run again with a new kernel')
+        self.__exit__()
+        self.open()
         self.start()
         return self.finish(seconds)
 
