@@ -30,19 +30,19 @@ def drawn(n, seed, source='imdb'):
 
 # --- what a language model knows
 
-def on_wikipedia(lm, vocab, backwards=False, n=20):
+def on_wikipedia(lm, vocab, n=20):
     "Perplexity on `n` articles"
     from ulmfit_course.batching import TokenStream
     from ulmfit_course.pretraining import evaluate_lm, wiki_sample
     with TemporaryDirectory() as tmp:
-        return round(evaluate_lm(lm, TokenStream.build(wiki_sample()[:n], f'{tmp}/stream', vocab=vocab), backwards=backwards)['perplexity'], 2)
+        return round(evaluate_lm(lm, TokenStream.build(wiki_sample()[:n], f'{tmp}/stream', vocab=vocab))['perplexity'], 2)
 
-def remembered(learn, ck, backwards):
+def remembered(learn, ck):
     "The same after stage 3: the classifier's encoder under the decoder that `ck` had"
     from ulmfit_course.pretraining import model_of
     lm = model_of(ck)
     lm[0].load_state_dict(learn.model[0].module.state_dict())
-    return on_wikipedia(lm, ck.vocab, backwards)
+    return on_wikipedia(lm, ck.vocab)
 
 # --- ways from labelled texts to the classes, the probabilities of the test texts, and what else was measured
 
@@ -51,17 +51,17 @@ def tfidf(train, valid, test):
     probs, pipe = tfidf_baseline(train, test)
     return pipe.classes_, probs, {}
 
-def ulmfit(train, valid, test, model='imdb-small', backwards=False, **kw):
+def ulmfit(train, valid, test, model='imdb-small', **kw):
     "Stage 3 from `model`, all else as in the demo but for `kw`"
     from ulmfit_course.awd_lstm import bf16_available
     from ulmfit_course.cli import stage3
     from ulmfit_course.inference import load_bundle, save_bundle
     from ulmfit_course.pretraining import load_pretrained
     ck = model and load_pretrained(model)
-    learn = stage3(train, valid, ck, backwards=backwards, **kw)
+    learn = stage3(train, valid, ck, **kw)
     with TemporaryDirectory() as tmp:
         clas = load_bundle(save_bundle(learn, f'{tmp}/bundle'), precision='bf16' if bf16_available('cpu') else 'float32')
-    return clas.labels, clas.probabilities(list(test.text)), dict(wikipedia_after=remembered(learn, ck, backwards)) if ck else {}
+    return clas.labels, clas.probabilities(list(test.text)), dict(wikipedia_after=remembered(learn, ck)) if ck else {}
 
 def from_scratch(train, valid, test):
     from ulmfit_course.pretraining import load_pretrained
