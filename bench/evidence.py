@@ -5,8 +5,9 @@ drawn and where the network starts. An answer is written into `bench/results/QUE
 none is asked twice, so a run that was stopped goes on. Learned from are training reviews, tested are all test reviews of
 lesson 01, which no stage has seen; nothing is chosen by them.
 
-`few_labels` is the paper's figure 3; its last row is the recipe. `ablations` changes one thing of the recipe's stage 3,
-`stage2` one of stage 2. All also ask what the language model still knows of Wikipedia. `targets` are other texts than film reviews of a page."""
+`few_labels` is the paper's figure 3; its last row is the recipe. `heads` compares two ways to begin stage 3, `ablations`
+changes one thing of the recipe's stage 3, `stage2` one of stage 2. All also ask what the language model still knows of
+Wikipedia. `targets` are other texts than film reviews of a page."""
 import argparse, json, os, statistics, sys, time
 from functools import cache, partial
 from itertools import product
@@ -67,6 +68,14 @@ def from_scratch(train, valid, test):
     from ulmfit_course.pretraining import load_pretrained
     ck = load_pretrained('imdb-small')
     return ulmfit(train, valid, test, None, vocab=ck.vocab, config=ck.config['arch'], lr=6e-3, drop_mult=.1)
+
+def trained_head(train, valid, test):
+    "Two layers, trained for an epoch, then one layer group more each epoch, then all: the recipe for many labels"
+    return ulmfit(train, valid, test, lin_ftrs=50, epochs=(1, 1, 1, min(20, 7000//len(train))), lr=2e-2)
+
+def solved_head(train, valid, test):
+    "One layer, solved, then all layers trained: the recipe for few labels"
+    return ulmfit(train, valid, test, lin_ftrs=None, epochs=(0, 0, 0, 10), lr=1e-2)
 
 def own_stage2(train, valid, test):
     "Stage 2 on the labelled texts alone"
@@ -137,6 +146,7 @@ questions = dict(
     few_labels=dict(sizes=(100, 200, 500, 1000, 2500, 5000, 20_000), rows={
         'TF-IDF': tfidf, 'from scratch': from_scratch, 'no stage 2': partial(ulmfit, model='wiki-small'),
         'stage 2 on the labelled reviews': own_stage2, 'stage 2 on all reviews': ulmfit}),
+    heads=dict(sizes=(100, 1000), rows={'two layers, trained': trained_head, 'linear, solved': solved_head}),
     ablations=dict(sizes=(1000,), rows={
         'head alone': by(head_alone), 'all layers at once': by(at_once), 'chain-thaw': by(chain_thaw),
         'one rate for all layers': by(gradually, factor=1.), 'factor 2.6': by(gradually, factor=2.6),

@@ -113,6 +113,29 @@ def test_threads_do_not_disturb_each_other():
     with ThreadPoolExecutor(8) as pool: got = list(pool.map(read, texts*4))
     assert all(torch.equal(a, b) for a,b in zip(got, expected*4))
 
+def unequal(n_class, seed=0):
+    "Made-up reviews, many of one class and few of another"
+    return pd.concat([frame(24, seed+i).assign(label=f'c{i}')[:24-6*i] for i in range(n_class)]).reset_index(drop=True)
+
+@pytest.mark.parametrize('n_class', [2, 3])
+def test_fit_head_is_logistic_regression(n_class):
+    from sklearn.linear_model import LogisticRegression
+    train, valid = unequal(n_class), unequal(n_class, 7)
+    learn = text_classifier_learner(classifier_dataloaders(train, valid, words, bs=8, device='cpu'), checkpoint(), lin_ftrs=None, verbose=False)
+    before = copy.deepcopy(learn.model[0].state_dict())
+    assert learn.fit_head(C=.5) is learn
+    (x, y), (x_valid, _) = ([o.numpy() for o in learn.pooled(dl)] for dl in (learn.dls.train, learn.dls.valid))
+    scaled = lambda o: (o-x.mean(0))/(x.var(0)+1e-5)**.5
+    expected = LogisticRegression(C=.5, max_iter=1000).fit(scaled(x), y).predict_proba(scaled(x_valid))
+    with torch.no_grad(): got = learn.model[1].layers(torch.from_numpy(x_valid)).softmax(1).numpy()
+    assert np.allclose(got, expected, atol=1e-3) and np.ptp(expected) > .2
+    assert all(torch.equal(v, before[k]) for k,v in learn.model[0].state_dict().items())
+
+def test_fit_head_says_what_it_cannot_solve(dls):
+    with pytest.raises(CourseError, match='lin_ftrs=None'): text_classifier_learner(dls, checkpoint(), verbose=False).fit_head()
+    more = classifier_dataloaders(frame(32), frame(16, 1), words, labels=['neg', 'odd', 'pos'], bs=8, device='cpu')
+    with pytest.raises(CourseError, match="labelled 'odd'"): text_classifier_learner(more, checkpoint(), lin_ftrs=None, verbose=False).fit_head()
+
 def opened(learn): return [any(o.requires_grad and o.ndim > 1 for o in g) for g in learn.splitter(learn.model)]
 
 def test_fit_gradually_opens_one_group_after_another(learn, monkeypatch):

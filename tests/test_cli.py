@@ -79,6 +79,11 @@ def test_stages_from_scratch(folder):
     status, out, err = run('generate', 'lm', '--prompt', 'This film', '--tokens', 5, '--n', 2, '--seed', 1, '--json', cwd=folder)
     assert status == 0 and len(json.loads(out)) == 2, err
 
+def test_stage3_knows_its_settings():
+    from ulmfit_course.cli import stage3
+    from ulmfit_course.core import CourseError
+    with pytest.raises(CourseError, match=r"unknown settings \['rate'\]: stage 3 has lin_ftrs, epochs, lr, window"): stage3([], [], None, rate=1e-2)
+
 def test_speedrun_in_both_directions(folder):
     "From the stage-1 models of the test before: stage 2, stage 3 and the test, forward, backward and together"
     status, out, err = run('speedrun', '--model', 'wiki', '--out', 'fast', '--json', cwd=folder)

@@ -42,6 +42,12 @@ def test_same_as_the_learner(learn, clas):
 
 def test_settings_travel(clas, learn): assert clas.model[0].max_len == learn.model[0].max_len == 100 and clas.config['card'] == dict(data='made up')
 
+def test_a_solved_head_travels(tmp_path):
+    dls = classifier_dataloaders(frame(32), frame(16, 1), words, bs=8, device='cpu')
+    learn = text_classifier_learner(dls, checkpoint(), lin_ftrs=None, verbose=False).fit_head()
+    clas = load_bundle(save_bundle(learn, tmp_path/'bundle'))
+    assert np.allclose(clas.probabilities(list(frame(16, 1).text)), predictions(learn)[0], atol=0.05)
+
 def test_order_batch_and_company_do_not_matter(clas):
     texts = list(frame(40, 3).text) + ['', 'film ' * 300]
     expected = np.stack([clas.predict(t)[2].numpy() for t in texts])

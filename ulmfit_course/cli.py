@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['stage3_rates', 'demo_shares', 'page', 'on_two_cores', 'model_arg', 'direction_args', 'corpus_args', 'data_args',
-           'bundle_args', 'server_args', 'precision_arg', 'commands', 'Steps', 'demo_texts', 'tracer', 'enough_epochs',
-           'enough_tokens', 'stage3', 'trained_and_tested', 'measured', 'demo', 'demo_stage2', 'curves',
-           'confusion_html', 'html_table', 'report_page', 'paired_spread', 'verdict', 'write_report', 'peak_rss_mb',
-           'speedrun_texts', 'speedrun_shares', 'speedrun', 'read_source', 'cmd_demo', 'cmd_speedrun', 'cmd_models',
-           'cmd_tokenize', 'held_out', 'file_hash', 'corpus_streams', 'directions', 'cmd_pretrain', 'cmd_finetune_lm',
-           'unseen_texts', 'cmd_perplexity', 'command_line', 'cmd_train', 'cmd_evaluate', 'cmd_predict', 'cmd_generate',
-           'in_bench', 'cmd_bench', 'cmd_evidence', 'course_files', 'copy_course', 'app_bundle', 'train_bundle', 'need',
+           'bundle_args', 'server_args', 'precision_arg', 'commands', 'Steps', 'demo_texts', 'tracer', 'recipe',
+           'stage3', 'trained_and_tested', 'measured', 'demo', 'demo_stage2', 'curves', 'confusion_html', 'html_table',
+           'report_page', 'paired_spread', 'verdict', 'write_report', 'peak_rss_mb', 'speedrun_texts',
+           'speedrun_shares', 'speedrun', 'read_source', 'cmd_demo', 'cmd_speedrun', 'cmd_models', 'cmd_tokenize',
+           'held_out', 'file_hash', 'corpus_streams', 'directions', 'cmd_pretrain', 'cmd_finetune_lm', 'unseen_texts',
+           'cmd_perplexity', 'command_line', 'cmd_train', 'cmd_evaluate', 'cmd_predict', 'cmd_generate', 'in_bench',
+           'cmd_bench', 'cmd_evidence', 'course_files', 'copy_course', 'app_bundle', 'train_bundle', 'need',
            'server_options', 'cmd_lab', 'cmd_app', 'option', 'parser', 'as_text', 'as_line', 'main']
 
 # %% ../nbs/15_cli.ipynb #f7c9a521
@@ -94,17 +94,12 @@ def tracer(
         def after_epoch(self): self.epochs += 1
     return Trace()
 
-def enough_epochs(
+def recipe(
     n:int # labelled texts
-) -> tuple: # of the four steps of gradual unfreezing
-    "The fewer the labels, the more often each is seen"
-    return 1, 1, 1, min(20, max(2, 7000//n))
-
-def enough_tokens(
-    n:int # labelled texts
-) -> int: # of each text, read in an epoch
-    "All of a text, for all purposes, where labels are very few; else a window of it"
-    return 150 if n >= 500 else 10_000
+) -> dict: # `lin_ftrs`, `epochs`, `lr`, `window` of `stage3`
+    "Where labels are very few, the head is solved and whole texts are read; else there is more to be learned, from windows"
+    if n < 500: return dict(lin_ftrs=None, epochs=(0, 0, 0, 10), lr=1e-2, window=10_000)
+    return dict(lin_ftrs=50, epochs=(1, 1, 1, max(2, 7000//n)), lr=2e-2, window=150)
 
 # %% ../nbs/15_cli.ipynb #85c64aec
 stage3_rates = dict(factor=1.3, shares=(1, 1/2, 1/4, 0.4))  # of gradual unfreezing
@@ -115,29 +110,33 @@ def stage3(
     model, # whose encoder: a name, a folder, a checkpoint; `None`: from scratch
     vocab=None, # words of the classifier; the encoder's own if left out
     config:dict=None, # sizes of the encoder when it starts from scratch
-    epochs:tuple=None, # epochs of the four steps of gradual unfreezing, `enough_epochs` if left out
+    epochs:tuple=None, # of the four steps of gradual unfreezing; as all of `recipe` if left out
     bs:int=32, # texts of a batch
-    lr:float=2e-2, # peak rate of the head
     drop_mult:float=0.7, # multiplies every dropout probability of the encoder
-    window:int=None, # tokens of a text that an epoch trains on, `enough_tokens` if left out
     backwards:bool=False, # read the texts from their end
     bar:bool=False, # show fastai's progress bars
     at=None, # called with the share that is done, after every batch
     max_tokens:int=20_000, # longer texts are refused
-    fit=None # `fit(learn, epochs)` trains in another way
+    fit=None, # `fit(learn, epochs)` trains in another way
+    **kw # what else differs from `recipe`: `lin_ftrs`, `lr`, `window`
 ): # a fitted `ClassifierLearner`
-    "Stage 3 from labelled texts to a classifier, gradually unfrozen"
+    "Stage 3 from labelled texts to a classifier: its head solved, if it is linear, then gradually unfrozen"
     from ulmfit_course.batching import classifier_dataloaders
     from ulmfit_course.classifier import text_classifier_learner
     from ulmfit_course.pretraining import load_pretrained, quietly
-    ck, epochs = load_pretrained(model) if model is not None else None, epochs or enough_epochs(len(train))
-    dls = classifier_dataloaders(train, valid, vocab or ck.vocab, bs=bs, backwards=backwards, window=window or enough_tokens(len(train)), max_tokens=max_tokens)
-    learn = text_classifier_learner(dls, ck, drop_mult=drop_mult, backwards=backwards, config=config, verbose=False)
+    usual = recipe(len(train))
+    if unknown := set(kw) - set(usual): raise CourseError(f"unknown settings {sorted(unknown)}: stage 3 has {', '.join(usual)}")
+    ck, kw = load_pretrained(model) if model is not None else None, {**usual, **kw}
+    epochs = epochs or kw['epochs']
+    dls = classifier_dataloaders(train, valid, vocab or ck.vocab, bs=bs, backwards=backwards, window=kw['window'], max_tokens=max_tokens)
+    learn = text_classifier_learner(dls, ck, drop_mult=drop_mult, backwards=backwards, lin_ftrs=kw['lin_ftrs'], config=config, verbose=False)
     learn.add_cb(tracer(sum(epochs), at))
     with quietly(learn, bar):
         if fit: fit(learn, epochs)
-        elif ck: learn.fit_gradually(epochs, lr, **stage3_rates)
-        else: learn.fit_one_cycle(sum(epochs), lr/2)
+        elif not ck: learn.fit_one_cycle(sum(epochs), kw['lr']/2)
+        else:
+            if not learn.lin_ftrs: learn.fit_head()
+            learn.fit_gradually(epochs, kw['lr'], **stage3_rates)
     return learn
 
 # %% ../nbs/15_cli.ipynb #c2ba1ced
@@ -381,7 +380,7 @@ def speedrun(
     out='runs/speedrun', # folder for the bundles and the record
     p=None, # a `Profile`, or the name of one
     model:str=None, # what it starts from; WikiText-103 with profile `gpu`, else `imdb-small`
-    epochs:tuple=None, # of stage 3, `enough_epochs` if left out
+    epochs:tuple=None, # of stage 3, those of `recipe` if left out
     seed:int=42, # draws the reviews and starts the networks
     quiet:bool=False # show no progress
 ) -> dict: # `rows` of the table, `seconds` of each step, and what was run

@@ -37,7 +37,7 @@ def save_bundle(
     tok, (words, labels), encoder = _tokenizer_of(learn), learn.dls.vocab, learn.model[0]
     if tok is not None and tok.name != WordTokenizer().name: raise CourseError(f"a bundle cannot keep the tokenizer {tok.name!r}: train with the standard WordTokenizer()")
     config = dict(stage='classifier', arch=learn.arch, backwards=learn.backwards, labels=[_plain(o) for o in labels],
-                  bptt=encoder.bptt, max_len=encoder.max_len, card=card)
+                  lin_ftrs=learn.lin_ftrs, bptt=encoder.bptt, max_len=encoder.max_len, card=card)
     return save_checkpoint(path, Checkpoint(learn.model.state_dict(), list(words), config))
 
 # %% ../nbs/12_inference.ipynb #39335ada
@@ -61,7 +61,7 @@ class TextClassifier:
         if precision not in precisions: raise CourseError(f"unknown precision {precision!r}: choose one of {', '.join(precisions)}")
         if precision == 'int8' and self.device.type != 'cpu': raise CourseError(f"int8 is for a CPU, not for {self.device}: take bf16")
         self.to_ids = TextToIds(ck.vocab, backwards=ck.config['backwards'])
-        sizes = {k: ck.config[k] for k in ('bptt', 'max_len') if k in ck.config}
+        sizes = {k: ck.config[k] for k in ('bptt', 'max_len', 'lin_ftrs') if k in ck.config}
         self.model = text_classifier(len(ck.vocab), len(self.labels), ck.config['arch'], **sizes)
         self.model.load_state_dict(ck.weights)
         self.model.eval().to(self.device)
