@@ -73,10 +73,6 @@ def trained_head(train, valid, test):
     "Two layers, trained for an epoch, then one layer group more each epoch, then all: the recipe for many labels"
     return ulmfit(train, valid, test, lin_ftrs=50, epochs=(1, 1, 1, min(20, 7000//len(train))), lr=2e-2)
 
-def solved_head(train, valid, test):
-    "One layer, solved, then all layers trained: the recipe for few labels"
-    return ulmfit(train, valid, test, lin_ftrs=None, epochs=(0, 0, 0, 10), lr=1e-2)
-
 def own_stage2(train, valid, test):
     "Stage 2 on the labelled texts alone"
     from ulmfit_course.cli import demo_stage2
@@ -146,7 +142,7 @@ questions = dict(
     few_labels=dict(sizes=(100, 200, 500, 1000, 2500, 5000, 20_000), rows={
         'TF-IDF': tfidf, 'from scratch': from_scratch, 'no stage 2': partial(ulmfit, model='wiki-small'),
         'stage 2 on the labelled reviews': own_stage2, 'stage 2 on all reviews': ulmfit}),
-    heads=dict(sizes=(100, 1000), rows={'two layers, trained': trained_head, 'linear, solved': solved_head}),
+    heads=dict(sizes=(100, 1000), rows={'two layers, trained': trained_head, 'linear, solved': partial(ulmfit, lin_ftrs=None, epochs=(0, 0, 0, 10), lr=1e-2)}),
     ablations=dict(sizes=(1000,), rows={
         'head alone': by(head_alone), 'all layers at once': by(at_once), 'chain-thaw': by(chain_thaw),
         'one rate for all layers': by(gradually, factor=1.), 'factor 2.6': by(gradually, factor=2.6),
