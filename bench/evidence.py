@@ -5,7 +5,7 @@ drawn and where the network starts. An answer is written into `bench/results/QUE
 none is asked twice, so a run that was stopped goes on. Learned from are training reviews, tested are all test reviews of
 lesson 01, which no stage has seen; nothing is chosen by them.
 
-`few_labels` is the paper's figure 3; its last row is the recipe. `heads` compares two ways to begin stage 3, `ablations`
+`few_labels` is the paper's figure 3; its last row is the recipe. `directions` adds a classifier that reads from the end, and averages the two. `heads` compares two ways to begin stage 3, `ablations`
 changes one thing of the recipe's stage 3, `stage2` one of stage 2. All also ask what the language model still knows of
 Wikipedia. `targets` are other texts than film reviews of a page."""
 import argparse, json, os, statistics, sys, time
@@ -31,19 +31,19 @@ def drawn(n, seed, source='imdb'):
 
 # --- what a language model knows
 
-def on_wikipedia(lm, vocab, n=20):
+def on_wikipedia(lm, vocab, n=20, backwards=False):
     "Perplexity on `n` articles"
     from ulmfit_course.batching import TokenStream
     from ulmfit_course.pretraining import evaluate_lm, wiki_sample
     with TemporaryDirectory() as tmp:
-        return round(evaluate_lm(lm, TokenStream.build(wiki_sample()[:n], f'{tmp}/stream', vocab=vocab))['perplexity'], 2)
+        return round(evaluate_lm(lm, TokenStream.build(wiki_sample()[:n], f'{tmp}/stream', vocab=vocab), backwards=backwards)['perplexity'], 2)
 
 def remembered(learn, ck):
     "The same after stage 3: the classifier's encoder under the decoder that `ck` had"
     from ulmfit_course.pretraining import model_of
     lm = model_of(ck)
     lm[0].load_state_dict(learn.model[0].module.state_dict())
-    return on_wikipedia(lm, ck.vocab)
+    return on_wikipedia(lm, ck.vocab, backwards=ck.config['backwards'])
 
 # --- ways from labelled texts to the classes, the probabilities of the test texts, and what else was measured
 
@@ -59,7 +59,7 @@ def ulmfit(train, valid, test, model='imdb-small', **kw):
     from ulmfit_course.inference import load_bundle, save_bundle
     from ulmfit_course.pretraining import load_pretrained
     ck = model and load_pretrained(model)
-    learn = stage3(train, valid, ck, **kw)
+    learn = stage3(train, valid, ck, backwards=bool(ck) and ck.config['backwards'], **kw)
     with TemporaryDirectory() as tmp:
         clas = load_bundle(save_bundle(learn, f'{tmp}/bundle'), precision='bf16' if bf16_available('cpu') else 'float32')
     return clas.labels, clas.probabilities(list(test.text)), dict(wikipedia_after=remembered(learn, ck)) if ck else {}
@@ -142,6 +142,7 @@ questions = dict(
     few_labels=dict(sizes=(100, 200, 500, 1000, 2500, 5000, 20_000), rows={
         'TF-IDF': tfidf, 'from scratch': from_scratch, 'no stage 2': partial(ulmfit, model='wiki-small'),
         'stage 2 on the labelled reviews': own_stage2, 'stage 2 on all reviews': ulmfit}),
+    directions=dict(sizes=(100, 1000), rows={'both directions': (ulmfit, partial(ulmfit, model='imdb-small-backwards'))}),
     heads=dict(sizes=(100, 1000), rows={'two layers, trained': trained_head, 'linear, solved': partial(ulmfit, lin_ftrs=None, epochs=(0, 0, 0, 10), lr=1e-2)}),
     ablations=dict(sizes=(1000,), rows={
         'head alone': by(head_alone), 'all layers at once': by(at_once), 'chain-thaw': by(chain_thaw),
@@ -159,16 +160,25 @@ questions = dict(
 
 # --- asking
 
-def answer(way, n, seed, source='imdb'):
-    "One run: what came out, and the processor seconds that it cost"
-    from ulmfit_course.classifier import scores
-    from ulmfit_course.core import set_seed
+def answer(ways, n, seed, source='imdb'):
+    "One run: what came out, and the processor seconds that it cost; the probabilities of several ways are averaged"
+    from ulmfit_course.classifier import ensemble, scores
     train, valid, test = drawn(n, seed, source)
-    set_seed(seed)
     start = time.process_time()
-    labels, probs, more = way(train, valid, test)
-    s = scores(labels, test.label, probs)
+    found = [taken(way, seed, train, valid, test) for way in (ways if isinstance(ways, tuple) else (ways,))]
+    labels, probs, more = found[0]
+    judged = lambda probs: scores(labels, test.label, probs)
+    if len(found) > 1:
+        each = [probs for _, probs, _ in found]
+        probs, more = ensemble(*each), dict(alone=[round(judged(o)['accuracy'], 4) for o in each])
+    s = judged(probs)
     return dict(accuracy=round(s['accuracy'], 4), f1=round(s['f1'], 4), n_test=s['n'], seconds=round(time.process_time()-start, 1), **more)
+
+def taken(way, seed, *texts):
+    "What a way gives, started from `seed`"
+    from ulmfit_course.core import set_seed
+    set_seed(seed)
+    return way(*texts)
 
 def ask(question, rows, sizes, seeds, results):
     "All answers to a question, those that were known and those that were not"

@@ -65,6 +65,10 @@ def test_stages_from_scratch(folder):
     for name,card in zip(('lm', 'lm-backwards'), json.loads(out)):   # what a card claims can be measured again
         status, out, err = run('perplexity', name, '--corpus', 'corpus.jsonl', '--hold-out', 0.2, '--json', cwd=folder)
         assert status == 0 and json.loads(out)['perplexity'] == pytest.approx(card['perplexity'], rel=.01), err
+    for command in (['pretrain', '--start', 'wiki', '--max-vocab', 800], ['finetune-lm', '--model', 'lm', '--turn']):   # a model of one direction is the start of one of the other
+        status, out, err = run(*command, '--backwards', '--corpus', 'corpus.jsonl', '--out', f'{command[0]}-turned', '--parts', 1, '--bs', 4, '--hold-out', 0.2, '--json', cwd=folder)
+        assert status == 0 and json.loads(out)['parent'] == command[2], err
+        assert json.loads((folder/f'{command[0]}-turned'/'config.json').read_text('utf8'))['backwards'] is True
     data = split(sample(imdb(), 60), test=0.2)
     data[data.split != 'test'].to_csv(folder/'train.csv', index=False)
     status, out, err = run('train', '--model', 'lm', '--data', 'train.csv', '--out', 'bundle', '--epochs', 1, 0, 0, 1, '--valid', 0.2, '--both', '--json', cwd=folder)
@@ -141,7 +145,7 @@ def test_models_lists_what_ships(folder):
     models = json.loads(run('models', '--json', cwd=folder)[1])
     assert {'wiki-small', 'imdb-small'} <= set(models)
 
-@pytest.mark.parametrize('model', ['wiki-small', 'imdb-small'])
+@pytest.mark.parametrize('model', ['wiki-small', 'imdb-small', 'imdb-small-backwards'])
 def test_what_a_card_claims_is_found_again(folder, model):
     from ulmfit_course.pretraining import models
     status, out, err = run('perplexity', model, '--json', cwd=folder)

@@ -44,6 +44,10 @@ def test_every_way_runs(few, question, row):
     found = evidence.answer(evidence.questions[question]['rows'][row], 16, 0)
     assert found['n_test'] == 12 and 0 <= found['accuracy'] <= 1
 
+def test_both_directions_are_averaged(few):
+    both, forward = (evidence.answer(evidence.questions[q]['rows'][row], 16, 0) for q,row in (('directions', 'both directions'), ('few_labels', 'stage 2 on all reviews')))
+    assert len(both['alone']) == 2 and both['alone'][0] == forward['accuracy']   # each starts from the seed
+
 @pytest.mark.parametrize('row', ['none', 'discriminative rates, slanted triangle'])
 def test_stage2_is_measured(few, row):
     "What the language model knows is asked after stage 2 and after stage 3; without training it is as it was"

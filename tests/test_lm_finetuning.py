@@ -5,7 +5,7 @@ from fastai.callback.core import Callback
 from ulmfit_course.awd_lstm import language_model
 from ulmfit_course.batching import TokenStream, lm_dataloaders
 from ulmfit_course.core import Checkpoint, CourseError, load_checkpoint, set_seed
-from ulmfit_course.lm_finetuning import discriminative, finetune_lm, language_model_learner, match_vocab, slanted_triangular, vocab_coverage
+from ulmfit_course.lm_finetuning import discriminative, finetune_lm, language_model_learner, match_vocab, slanted_triangular, turned, vocab_coverage
 from ulmfit_course.pretraining import model_of
 
 words = ['xxunk', 'xxpad', 'xxbos', *'abcdefghijklmnop']
@@ -93,6 +93,16 @@ def test_files_know_their_words_and_direction(tmp_path):
     with pytest.raises(CourseError, match='another vocabulary'): learner(vocab=[*words[:3], *reversed(words[3:])], path=tmp_path).load('all')
     with pytest.raises(CourseError, match='reads backwards'): learner(checkpoint(backwards=True))
     with pytest.raises(CourseError, match='same language'): learner(vocab=['xxunk', 'xxpad', 'xxbos', *'αβγδεζηθικλμνξοπ'])
+
+def test_turned_around():
+    "Only the direction is another; a learner for that direction takes it, with the same weights"
+    ck = checkpoint()
+    other = turned(ck)
+    assert other.config == dict(ck.config, backwards=True) and not ck.config['backwards'] and turned(other).config == ck.config
+    assert other.vocab == ck.vocab and all(torch.equal(v, ck.weights[k]) for k,v in other.weights.items())
+    text = lm_dataloaders(stream(4000), stream(800, seed=1), 4, 16, backwards=True, device='cpu')
+    learn = language_model_learner(text, other, backwards=True, verbose=False)
+    assert learn.checkpoint().config['backwards'] is True
 
 def test_a_stopped_run_goes_on_as_if_it_had_not_been(tmp_path, monkeypatch):
     kw = dict(parts=3, slices=3, bs=4, seq_len=16, bar=False)

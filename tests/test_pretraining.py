@@ -109,6 +109,19 @@ def test_another_run_is_not_continued(streams, tmp_path):
         with pytest.raises(CourseError, match='another folder'): pretrain(train, valid, tmp_path/'m', **other)
     with pytest.raises(CourseError, match='another folder'): pretrain(train[:5000], valid, tmp_path/'m', **settings)
 
+def test_a_start_is_gone_on_from(streams, tmp_path):
+    "With a rate of almost nothing the model is the start, in either direction; its sizes and words are its own"
+    set_seed(1)
+    first = pretrain(*streams, tmp_path/'first', **settings)
+    more = {k: v for k,v in settings.items() if k != 'config'} | dict(parts=1, lr=1e-9, backwards=True, parent='first')
+    turned = pretrain(*streams, tmp_path/'turned', start=first, **more)
+    assert turned.config['arch'] == first.config['arch'] and turned.config['backwards'] and turned.config['card']['parent'] == 'first'
+    assert turned.config['card']['command'].startswith("pretrain(train, valid, out, start='first', lr=")
+    assert all(torch.allclose(v, first.weights[k], atol=1e-3) for k,v in turned.weights.items())
+    with pytest.raises(CourseError, match='leave config out'): pretrain(*streams, tmp_path/'a', start=first, config=config, **more)
+    other = Checkpoint(first.weights, first.vocab[::-1], first.config)
+    with pytest.raises(CourseError, match='vocab=start.vocab'): pretrain(*streams, tmp_path/'b', start=other, **more)
+
 def test_bad_settings(streams, tmp_path):
     with pytest.raises(CourseError, match="'droput'"): pretrain(*streams, tmp_path/'m', droput=0.1, **settings)
     with pytest.raises(CourseError, match='hid_sz'): pretrain(*streams, tmp_path/'m', **dict(settings, config=dict(hid_sz=3)))

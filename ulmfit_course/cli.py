@@ -8,16 +8,16 @@ __all__ = ['stage3_rates', 'demo_shares', 'page', 'on_two_cores', 'model_arg', '
            'stage3', 'trained_and_tested', 'measured', 'demo', 'demo_stage2', 'curves', 'confusion_html', 'html_table',
            'report_page', 'paired_spread', 'verdict', 'write_report', 'peak_rss_mb', 'speedrun_texts',
            'speedrun_shares', 'speedrun', 'read_source', 'cmd_demo', 'cmd_speedrun', 'cmd_models', 'cmd_tokenize',
-           'held_out', 'file_hash', 'corpus_streams', 'directions', 'cmd_pretrain', 'cmd_finetune_lm', 'unseen_texts',
-           'cmd_perplexity', 'command_line', 'cmd_train', 'cmd_evaluate', 'cmd_predict', 'cmd_generate', 'in_bench',
-           'cmd_bench', 'cmd_evidence', 'course_files', 'copy_course', 'app_bundle', 'train_bundle', 'need',
+           'held_out', 'file_hash', 'corpus_streams', 'directions', 'begin_from', 'cmd_pretrain', 'cmd_finetune_lm',
+           'unseen_texts', 'cmd_perplexity', 'command_line', 'cmd_train', 'cmd_evaluate', 'cmd_predict', 'cmd_generate',
+           'in_bench', 'cmd_bench', 'cmd_evidence', 'course_files', 'copy_course', 'app_bundle', 'train_bundle', 'need',
            'server_options', 'cmd_lab', 'cmd_app', 'option', 'parser', 'as_text', 'as_line', 'main']
 
 # %% ../nbs/15_cli.ipynb #f7c9a521
 import argparse, hashlib, html, importlib.util, json, math, os, re, shutil, subprocess, sys, time
 from pathlib import Path
 from textwrap import indent
-from .core import CourseError, atomic_path, check_folder, figure_html, home, profile, save_run, set_seed, write_json
+from .core import CourseError, atomic_path, check_folder, figure_html, home, profile, save_run, set_seed, text_hash, write_json
 
 # %% ../nbs/15_cli.ipynb #de7fb2b0
 class Steps:
@@ -443,7 +443,6 @@ def held_out(
     share:float # of the texts, kept for validation
 ) -> bool:
     "Whether the text is kept for validation: its own hash decides, in every run alike"
-    from ulmfit_course.core import text_hash
     return int(text_hash([text])[:8], 16) < share*2**32
 
 def file_hash(
@@ -460,7 +459,8 @@ def corpus_streams(
     out, # folder for the streams, kept so that a stopped run goes on
     max_vocab:int, # words at most
     hold_out:float=0.02, # share of the texts kept for validation, chosen by their hash
-    text_col:str='text' # column or key of the texts, for files that have any
+    text_col:str='text', # column or key of the texts, for files that have any
+    vocab:list=None # use these words; found in the texts if left out
 ) -> tuple: # training and validation `TokenStream`
     "Tokenize the corpus once into two streams; a text's own hash decides which one it goes to. Raises `CourseError` where `out` holds another corpus"
     from ulmfit_course.batching import TokenStream
@@ -468,12 +468,12 @@ def corpus_streams(
     texts = lambda want: (t for f in files for t in iter_texts(f, text_col) if held_out(t, hold_out) == want)
     for want,name in ((False, 'training'), (True, 'validation')):
         if next(texts(want), None) is None: raise CourseError(f"of this corpus no text is left for {name} with --hold-out {hold_out}: {'raise it' if want else 'lower it'}, or give more texts")
-    out, made_of = Path(out), dict(files={Path(f).name: file_hash(f) for f in files}, max_vocab=max_vocab, hold_out=hold_out, text_col=text_col)
+    out, made_of = Path(out), dict(files={Path(f).name: file_hash(f) for f in files}, max_vocab=max_vocab, hold_out=hold_out, text_col=text_col, **dict(vocab=text_hash(vocab)) if vocab else {})
     if (out/'made_of.json').exists() and json.loads((out/'made_of.json').read_text('utf8')) != made_of:
         raise CourseError(f"{out} holds another corpus, or other settings of it: delete it, or choose another --out")
     out.mkdir(parents=True, exist_ok=True)
     write_json(out/'made_of.json', made_of)
-    if not (out/'train'/'meta.json').exists(): TokenStream.build(texts(False), out/'train', max_vocab=max_vocab)
+    if not (out/'train'/'meta.json').exists(): TokenStream.build(texts(False), out/'train', vocab=vocab, max_vocab=max_vocab)
     train = TokenStream.load(out/'train')
     if not (out/'valid'/'meta.json').exists(): TokenStream.build(texts(True), out/'valid', vocab=train.vocab)
     return train, TokenStream.load(out/'valid')
@@ -484,27 +484,34 @@ def directions(
 ) -> list: # for each model of this run: whether it reads backwards, and what its name ends with
     "One direction, or both; what cannot be done is said before anything is trained"
     from ulmfit_course.lm_finetuning import check_direction
-    from ulmfit_course.pretraining import load_pretrained
     ways = [(False, ''), (True, '-backwards')] if a.both else [(a.backwards, '')]
     for backwards,end in ways:
         check_folder(a.out+end)
-        if 'model' in a: check_direction(load_pretrained(a.model+end), backwards)
+        if 'model' in a: check_direction(begin_from(a, end), backwards)
     return ways
 
+def begin_from(
+    a, # parsed arguments
+    end:str='' # what the name of this direction's model ends with
+): # the `Checkpoint` that stage 2 or 3 starts from
+    "The model of `--model`, turned around if that is asked for"
+    from ulmfit_course.lm_finetuning import turned
+    from ulmfit_course.pretraining import load_pretrained
+    return (turned if getattr(a, 'turn', False) else load_pretrained)(a.model+end)
+
 def cmd_pretrain(a):
-    from ulmfit_course.pretraining import pretrain
-    ways = directions(a)
-    train, valid = corpus_streams(a.corpus, Path(f'{a.out}.streams'), a.max_vocab, a.hold_out, a.text_col)
-    sizes = dict(emb_sz=a.emb_sz, n_hid=a.n_hid, n_layers=a.n_layers)
-    cards = [pretrain(train, valid, a.out+end, config=sizes, lr=a.lr or 5e-3, parts=a.parts, slices=a.slices, bs=a.bs, seq_len=a.seq_len, vary=a.vary, sampled=a.sampled, backwards=backwards, seed=a.seed, bar=not a.json, corpus=', '.join(Path(f).name for f in a.corpus), licence=a.licence, command=command_line()).config['card'] for backwards,end in ways]
+    from ulmfit_course.pretraining import load_pretrained, pretrain
+    ways, start = directions(a), a.start and load_pretrained(a.start)
+    train, valid = corpus_streams(a.corpus, Path(f'{a.out}.streams'), a.max_vocab, a.hold_out, a.text_col, start and start.vocab)
+    begin = dict(start=start, parent=Path(a.start).name) if start else dict(config=dict(emb_sz=a.emb_sz, n_hid=a.n_hid, n_layers=a.n_layers))
+    cards = [pretrain(train, valid, a.out+end, **begin, lr=a.lr or 5e-3, parts=a.parts, slices=a.slices, bs=a.bs, seq_len=a.seq_len, vary=a.vary, sampled=a.sampled, backwards=backwards, seed=a.seed, bar=not a.json, corpus=', '.join(Path(f).name for f in a.corpus), licence=a.licence, command=command_line()).config['card'] for backwards,end in ways]
     return cards if a.both else cards[0]
 
 def cmd_finetune_lm(a):
     from ulmfit_course.lm_finetuning import finetune_lm
-    from ulmfit_course.pretraining import load_pretrained
     ways = directions(a)
-    train, valid = corpus_streams(a.corpus, Path(f'{a.out}.streams'), len(load_pretrained(a.model).vocab), a.hold_out, a.text_col)
-    cards = [finetune_lm(a.model+end, train, valid, a.out+end, lr=a.lr or 3e-3, parts=a.parts, slices=a.slices, bs=a.bs, seq_len=a.seq_len, vary=a.vary, sampled=a.sampled, drop_mult=a.drop_mult, factor=a.factor, backwards=backwards, seed=a.seed, bar=not a.json, corpus=', '.join(Path(f).name for f in a.corpus), licence=a.licence, command=command_line()).config['card'] for backwards,end in ways]
+    train, valid = corpus_streams(a.corpus, Path(f'{a.out}.streams'), len(begin_from(a).vocab), a.hold_out, a.text_col)
+    cards = [finetune_lm(begin_from(a, end), train, valid, a.out+end, parent=Path(a.model+end).name, lr=a.lr or 3e-3, parts=a.parts, slices=a.slices, bs=a.bs, seq_len=a.seq_len, vary=a.vary, sampled=a.sampled, drop_mult=a.drop_mult, factor=a.factor, backwards=backwards, seed=a.seed, bar=not a.json, corpus=', '.join(Path(f).name for f in a.corpus), licence=a.licence, command=command_line()).config['card'] for backwards,end in ways]
     return cards if a.both else cards[0]
 
 # %% ../nbs/15_cli.ipynb #7d29e207
@@ -711,8 +718,8 @@ commands = dict(
     models=(cmd_models, 'list the pretrained models and their cards', 'ulmfit-course models --json', []),
     tokenize=(cmd_tokenize, 'show the tokens of a text', "echo 'A GREAT film!!!' | ulmfit-course tokenize -", [option('file', nargs='?', default='-', metavar='FILE|-')]),
     pretrain=(cmd_pretrain, 'stage 1: a language model of any corpus', 'ulmfit-course pretrain --corpus wiki.jsonl.xz --out my-wiki',
-              [*corpus_args, option('--max-vocab', type=int, default=16_000, help='words at most (16000)'), option('--emb-sz', type=int, default=256), option('--n-hid', type=int, default=512), option('--n-layers', type=int, default=3)]),
-    **{'finetune-lm': (cmd_finetune_lm, 'stage 2: fine-tune a language model on the target text', 'ulmfit-course finetune-lm --model wiki-small --corpus reviews.csv --out my-lm', [model_arg, *corpus_args, option('--drop-mult', type=float, default=0.3, help='multiplies every dropout (0.3)'), option('--factor', type=float, default=2.6, help='each layer learns this many times slower than the one above (2.6)')])},
+              [*corpus_args, option('--start', metavar='NAME|DIR', help='go on from the weights and words of this model, of either direction'), option('--max-vocab', type=int, default=16_000, help='words at most (16000)'), option('--emb-sz', type=int, default=256), option('--n-hid', type=int, default=512), option('--n-layers', type=int, default=3)]),
+    **{'finetune-lm': (cmd_finetune_lm, 'stage 2: fine-tune a language model on the target text', 'ulmfit-course finetune-lm --model wiki-small --corpus reviews.csv --out my-lm', [model_arg, *corpus_args, option('--turn', action='store_true', help='the model has read in the other direction: turn it around'), option('--drop-mult', type=float, default=0.3, help='multiplies every dropout (0.3)'), option('--factor', type=float, default=2.6, help='each layer learns this many times slower than the one above (2.6)')])},
     perplexity=(cmd_perplexity, 'how well a language model foretells texts: sixty articles of Wikipedia after stage 1, five hundred test reviews after stage 2, or yours', 'ulmfit-course perplexity imdb-small',
                 [option('model', metavar='NAME|DIR'), option('--corpus', nargs='+', metavar='FILE', help='other texts, in a file as for pretrain'), option('--hold-out', type=float, default=1., help='of these, only the share that a training with the same --hold-out did not see (1: all)'), option('--text-col', default='text', help="column of the texts ('text')")]),
     train=(cmd_train, 'stage 3: train a classifier and save its bundle', 'ulmfit-course train --model imdb-small --data reviews.csv --text-col text --label-col label --out bundle',
@@ -722,7 +729,7 @@ commands = dict(
     predict=(cmd_predict, 'label texts', "ulmfit-course predict runs/demo/bundle 'What a film.'", [*bundle_args, option('text', nargs='*', metavar='TEXT'), option('--file', metavar='F', help='a file of texts'), option('--text-col', nargs='+', default=['text'], metavar='COL'), precision_arg]),
     bench=(cmd_bench, 'time fastai and ours side by side', 'ulmfit-course bench batches --quick', [option('row', nargs='*', metavar='ROW', help='rows of bench/, all if none is named'), option('--quick', action='store_true', help='smaller, once each, nothing kept')]),
     evidence=(cmd_evidence, 'measure again what each part of ULMFiT is worth', 'ulmfit-course evidence few_labels --sizes 100 1000',
-              [option('question', metavar='QUESTION', help='few_labels, ablations, stage2 or targets'), option('--rows', nargs='+', metavar='ROW', help='only these rows'), option('--sizes', nargs='+', type=int, metavar='N', help='only so many labels'), option('--seeds', type=int, default=3, help='runs of each (3)')]),
+              [option('question', metavar='QUESTION', help='few_labels, directions, heads, ablations, stage2 or targets'), option('--rows', nargs='+', metavar='ROW', help='only these rows'), option('--sizes', nargs='+', type=int, metavar='N', help='only so many labels'), option('--seeds', type=int, default=3, help='runs of each (3)')]),
     generate=(cmd_generate, 'write text with a language model', "ulmfit-course generate imdb-small --prompt 'This film' --n 3",
               [option('model', metavar='NAME|DIR'), option('--prompt', default=''), option('--tokens', type=int, default=60), option('--temperature', type=float, default=0.8), option('--top-k', type=int, default=0), option('--top-p', type=float, default=1.), option('--n', type=int, default=1), option('--seed', type=int)]),
     lab=(cmd_lab, 'copy the lessons into a folder of yours and open them in JupyterLab', 'ulmfit-course lab my-lessons',

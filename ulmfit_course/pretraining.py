@@ -227,19 +227,22 @@ def pretrain(
     sampled: int = 2000,         # words of a batch's softmax besides its own; 0: all
     seed: int | None = None,     # what the random numbers start from
     cbs=(),                      # more callbacks
-    **card                       # `corpus`, `licence`, `command` for the card
+    start: Checkpoint | None = None,  # go on from this model of either direction, with the words of `train`, instead of from random weights
+    **card                       # `corpus`, `licence`, `command`, `parent` for the card
 ) -> Checkpoint:                 # as saved in `out`
     "Stage 1: train a language model on stream `train`, resumably, and save it in `out`. Raises `CourseError`"
     check_card(card)
-    config, slices = dict(small_config, **(config or {})), slices or parts
+    if start and (config or start.vocab != list(train.vocab)): raise CourseError('a start has its own sizes and words: leave config out, and build the stream with vocab=start.vocab')
+    config, slices = start.config['arch'] if start else dict(small_config, **(config or {})), slices or parts
     settings = _plain(dict(lr=lr, parts=parts, slices=slices, bs=bs, seq_len=seq_len, drop_mult=drop_mult, wd=wd, clip=clip, backwards=backwards, vary=vary, sampled=sampled, seed=seed))
+    origin = dict(start=card.setdefault('parent', 'a checkpoint')) if start else dict(config=config)
     if seed is not None: set_seed(seed)
-    model = start_at_unigrams(language_model(len(train.vocab), config, drop_mult), train)
+    model = model_of(start, drop_mult) if start else start_at_unigrams(language_model(len(train.vocab), config, drop_mult), train)
     learn = Learner(lm_dataloaders(train, valid, bs, seq_len, backwards, vary, slices), model, loss_func=CrossEntropyLossFlat(), opt_func=fused_adam, wd=wd,
                     cbs=[*rnn_cbs(), *speed_callbacks(train, sampled), GradientClip(clip), *([RescaleLR(seq_len)] if vary else []), *cbs])
     one_cycle = lambda learn, done: learn.fit_one_cycle(parts, lr, start_epoch=done, pct_start=0.1, div=10., moms=(0.9, 0.9, 0.9))
-    fit_parts(learn, Path(f'{out}.training'), parts, one_cycle, bar, dict(settings, arch=config))
-    command = as_call('pretrain(train, valid, out', dict(config=config, **settings))
+    fit_parts(learn, Path(f'{out}.training'), parts, one_cycle, bar, dict(settings, arch=config, **origin))
+    command = as_call('pretrain(train, valid, out', dict(**origin, **settings))
     return save_lm(learn, out, 'pretraining', config, evaluate_lm(learn.model, valid, backwards=backwards), backwards, settings, **dict(dict(command=command), **card))
 
 # %% ../nbs/05_pretraining.ipynb #890663a7
