@@ -5,9 +5,10 @@ drawn and where the network starts. An answer is written into `bench/results/QUE
 none is asked twice, so a run that was stopped goes on. Learned from are training reviews, tested are all test reviews of
 lesson 01, which no stage has seen; nothing is chosen by them.
 
-`few_labels` is the paper's figure 3; its last row is the recipe. `directions` adds a classifier that reads from the end, and averages the two. `heads` compares two ways to begin stage 3, `ablations`
-changes one thing of the recipe's stage 3, `stage2` one of stage 2. All also ask what the language model still knows of
-Wikipedia. `targets` are other texts than film reviews of a page."""
+`few_labels` is the paper's figure 3; its last row is the recipe. `directions` adds a classifier that reads from the end, and
+averages the two. `heads` compares two ways to begin stage 3, `ablations` changes one thing of the recipe's stage 3, `stage2`
+one of stage 2. All but `directions` also ask what the language model still knows of Wikipedia. `targets` are other texts
+than film reviews of a page."""
 import argparse, json, os, statistics, sys, time
 from functools import cache, partial
 from itertools import product
