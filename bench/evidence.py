@@ -164,22 +164,18 @@ questions = dict(
 def answer(ways, n, seed, source='imdb'):
     "One run: what came out, and the processor seconds that it cost; the probabilities of several ways are averaged"
     from ulmfit_course.classifier import ensemble, scores
-    train, valid, test = drawn(n, seed, source)
-    start = time.process_time()
-    found = [taken(way, seed, train, valid, test) for way in (ways if isinstance(ways, tuple) else (ways,))]
-    labels, probs, more = found[0]
-    judged = lambda probs: scores(labels, test.label, probs)
-    if len(found) > 1:
-        each = [probs for _, probs, _ in found]
-        probs, more = ensemble(*each), dict(alone=[round(judged(o)['accuracy'], 4) for o in each])
-    s = judged(probs)
-    return dict(accuracy=round(s['accuracy'], 4), f1=round(s['f1'], 4), n_test=s['n'], seconds=round(time.process_time()-start, 1), **more)
-
-def taken(way, seed, *texts):
-    "What a way gives, started from `seed`"
     from ulmfit_course.core import set_seed
-    set_seed(seed)
-    return way(*texts)
+    train, valid, test = drawn(n, seed, source)
+    start, found = time.process_time(), []
+    for way in ways if isinstance(ways, tuple) else (ways,):
+        set_seed(seed)
+        found.append(way(train, valid, test))
+    labels, _, more = found[0]
+    each = [probs for _, probs, _ in found]
+    judged = lambda *probs: scores(labels, test.label, ensemble(*probs))
+    if len(each) > 1: more = dict(alone=[round(judged(o)['accuracy'], 4) for o in each])
+    s = judged(*each)
+    return dict(accuracy=round(s['accuracy'], 4), f1=round(s['f1'], 4), n_test=s['n'], seconds=round(time.process_time()-start, 1), **more)
 
 def ask(question, rows, sizes, seeds, results):
     "All answers to a question, those that were known and those that were not"

@@ -241,8 +241,8 @@ def pretrain(
     learn = Learner(lm_dataloaders(train, valid, bs, seq_len, backwards, vary, slices), model, loss_func=CrossEntropyLossFlat(), opt_func=fused_adam, wd=wd,
                     cbs=[*rnn_cbs(), *speed_callbacks(train, sampled), GradientClip(clip), *([RescaleLR(seq_len)] if vary else []), *cbs])
     one_cycle = lambda learn, done: learn.fit_one_cycle(parts, lr, start_epoch=done, pct_start=0.1, div=10., moms=(0.9, 0.9, 0.9))
-    fit_parts(learn, Path(f'{out}.training'), parts, one_cycle, bar, dict(settings, arch=config, **origin))
-    command = as_call('pretrain(train, valid, out', dict(**origin, **settings))
+    fit_parts(learn, Path(f'{out}.training'), parts, one_cycle, bar, dict(settings, arch=config, parent=card.get('parent')))
+    command = as_call('pretrain(train, valid, out', origin | settings)
     return save_lm(learn, out, 'pretraining', config, evaluate_lm(learn.model, valid, backwards=backwards), backwards, settings, **dict(dict(command=command), **card))
 
 # %% ../nbs/05_pretraining.ipynb #890663a7
