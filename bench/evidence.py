@@ -7,8 +7,8 @@ lesson 01, which no stage has seen; nothing is chosen by them.
 
 `few_labels` is the paper's figure 3; its last row is the recipe. `directions` adds a classifier that reads from the end, and
 averages the two. `heads` compares two ways to begin stage 3, `ablations` changes one thing of the recipe's stage 3, `stage2`
-one of stage 2. All but `directions` also ask what the language model still knows of Wikipedia. `targets` are other texts
-than film reviews of a page."""
+one of stage 2. All but `directions` also ask what the language model still knows of Wikipedia. `sentences` and `topics` are
+other tasks: sentences of film critics, and news to be sorted (`ulmfit_course.data.reuters` says where they are to be had)."""
 import argparse, json, os, statistics, sys, time
 from functools import cache, partial
 from itertools import product
@@ -65,9 +65,22 @@ def ulmfit(train, valid, test, model='imdb-small', **kw):
         clas = load_bundle(save_bundle(learn, f'{tmp}/bundle'), precision='bf16' if bf16_available('cpu') else 'float32')
     return clas.labels, clas.probabilities(list(test.text)), dict(wikipedia_after=remembered(learn, ck)) if ck else {}
 
-def from_scratch(train, valid, test):
+def stage2_on(texts):
+    "Stage 2 as in the demo"
+    from ulmfit_course.cli import demo_stage2
+    from ulmfit_course.core import profile
+    return demo_stage2(list(texts), profile('cpu'))
+
+@cache
+def stage2_of(source):
+    "The same on the text of all training rows"
+    from fastai.torch_core import no_random
+    with no_random(0): return stage2_on(splits(source)['train'].text)
+
+def from_scratch(train, valid, test, source=None):
+    "The network of `imdb-small` and its words, or those of `source`, without its weights"
     from ulmfit_course.pretraining import load_pretrained
-    ck = load_pretrained('imdb-small')
+    ck = stage2_of(source) if source else load_pretrained('imdb-small')
     return ulmfit(train, valid, test, None, vocab=ck.vocab, config=ck.config['arch'], lr=6e-3, drop_mult=.1)
 
 def trained_head(train, valid, test):
@@ -76,9 +89,11 @@ def trained_head(train, valid, test):
 
 def own_stage2(train, valid, test):
     "Stage 2 on the labelled texts alone"
-    from ulmfit_course.cli import demo_stage2
-    from ulmfit_course.core import profile
-    return ulmfit(train, valid, test, demo_stage2(list(train.text), profile('cpu')))
+    return ulmfit(train, valid, test, stage2_on(train.text))
+
+def unlabelled_stage2(train, valid, test, source):
+    "Stage 2 on the text of all training rows of `source`, once; its seconds count in the first answer"
+    return ulmfit(train, valid, test, stage2_of(source))
 
 # --- other ways to train in stage 2
 
@@ -138,6 +153,12 @@ def without(learn, epochs, dropouts):
 def by(fit, **kw): return partial(ulmfit, fit=partial(fit, **kw))
 def first(fit, **kw): return partial(short_stage2, fit=partial(fit, **kw))
 
+def target(source, sizes):
+    "The starts, for another task"
+    return dict(sizes=sizes, source=source, rows={
+        'TF-IDF': tfidf, 'from scratch': partial(from_scratch, source=source), 'wiki-small': partial(ulmfit, model='wiki-small'), 'imdb-small': ulmfit,
+        'wiki-small, stage 2 on the task': partial(unlabelled_stage2, source=source)})
+
 dropouts = 'embedding', 'input', 'hidden', 'weight', 'head'
 questions = dict(
     few_labels=dict(sizes=(100, 200, 500, 1000, 2500, 5000, 20_000), rows={
@@ -156,8 +177,7 @@ questions = dict(
         'none': short_stage2, 'embedding and decoder alone': first(outer), 'all layers, one constant rate': first(whole, schedule=constant),
         'discriminative rates': first(whole, factor=2.6, schedule=constant), 'discriminative rates, slanted triangle': first(whole, factor=2.6, schedule=slanted),
         'one rate, slanted triangle': first(whole, schedule=slanted)}),
-    targets=dict(sizes=(100, 1000, 6000), source='rotten_tomatoes', rows={
-        'TF-IDF': tfidf, 'from scratch': from_scratch, 'wiki-small': partial(ulmfit, model='wiki-small'), 'imdb-small': ulmfit, 'stage 2 on the labelled texts': own_stage2}))
+    sentences=target('rotten_tomatoes', (100, 1000, 6000)), topics=target('reuters', (100, 1000, 5000)))
 
 # --- asking
 

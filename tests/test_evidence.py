@@ -17,6 +17,7 @@ def few(monkeypatch):
     cut = {k: sample(v.assign(text=v.text.str[:300]), 12 if k == 'test' else 200) for k,v in evidence.splits().items()}
     monkeypatch.setattr(evidence, 'splits', lambda source="imdb": cut)
     monkeypatch.setattr(evidence, 'on_wikipedia', partial(evidence.on_wikipedia, n=1))
+    evidence.stage2_of.cache_clear()
     monkeypatch.setattr(cli, 'recipe', lambda n: dict(lin_ftrs=50, epochs=(1, 1, 1, 1), lr=2e-2, window=150))
 
 def run(*args, results):
@@ -38,7 +39,8 @@ def test_unknown_row(tmp_path):
     done = run('ablations', '--rows', 'magic', results=tmp_path)
     assert done.returncode and done.stderr.strip().splitlines()[-1].startswith("unknown row 'magic': choose from head alone")
 
-@pytest.mark.parametrize('question, row', [('few_labels', 'from scratch'), ('few_labels', 'stage 2 on all reviews'), ('heads', 'linear, solved'), *(
+@pytest.mark.parametrize('question, row', [('few_labels', 'from scratch'), ('few_labels', 'stage 2 on all reviews'), ('heads', 'linear, solved'),
+    ('sentences', 'from scratch'), ('topics', 'wiki-small, stage 2 on the task'), *(
     ('ablations', row) for row in ('chain-thaw', 'at once, one constant rate', 'slanted triangle', 'head alone', 'no dropout'))])
 def test_every_way_runs(few, question, row):
     found = evidence.answer(evidence.questions[question]['rows'][row], 16, 0)

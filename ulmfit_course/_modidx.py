@@ -318,6 +318,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'ulmfit_course.data.iter_texts': ('data.html#iter_texts', 'ulmfit_course/data.py'),
                                     'ulmfit_course.data.near_identical': ('data.html#near_identical', 'ulmfit_course/data.py'),
                                     'ulmfit_course.data.read_texts': ('data.html#read_texts', 'ulmfit_course/data.py'),
+                                    'ulmfit_course.data.reuters': ('data.html#reuters', 'ulmfit_course/data.py'),
                                     'ulmfit_course.data.rotten_tomatoes': ('data.html#rotten_tomatoes', 'ulmfit_course/data.py'),
                                     'ulmfit_course.data.sample': ('data.html#sample', 'ulmfit_course/data.py'),
                                     'ulmfit_course.data.sketch': ('data.html#sketch', 'ulmfit_course/data.py'),
