@@ -77,14 +77,20 @@ def stage2_of(source):
     from fastai.torch_core import no_random
     with no_random(0): return stage2_on(splits(source)['train'].text)
 
+@cache
+def words_of(source):
+    "Of the text of all training rows"
+    from ulmfit_course.batching import TokenStream
+    with TemporaryDirectory() as tmp: return TokenStream.build(splits(source)['train'].text, f'{tmp}/stream', max_vocab=16_000).vocab
+
 def from_scratch(train, valid, test, source=None):
     "The network of `imdb-small` and its words, or those of `source`, without its weights"
     from ulmfit_course.pretraining import load_pretrained
-    ck = stage2_of(source) if source else load_pretrained('imdb-small')
-    return ulmfit(train, valid, test, None, vocab=ck.vocab, config=ck.config['arch'], lr=6e-3, drop_mult=.1)
+    ck = load_pretrained('imdb-small')
+    return ulmfit(train, valid, test, None, vocab=words_of(source) if source else ck.vocab, config=ck.config['arch'], lr=6e-3, drop_mult=.1)
 
 def trained_head(train, valid, test):
-    "Two layers, trained for an epoch, then one layer group more each epoch, then all: the recipe for many labels"
+    "Two layers, trained for an epoch, then one layer group more each epoch, then all: the head and rates of the recipe for many labels"
     return ulmfit(train, valid, test, lin_ftrs=50, epochs=(1, 1, 1, min(20, 7000//len(train))), lr=2e-2)
 
 def own_stage2(train, valid, test):
@@ -92,7 +98,7 @@ def own_stage2(train, valid, test):
     return ulmfit(train, valid, test, stage2_on(train.text))
 
 def unlabelled_stage2(train, valid, test, source):
-    "Stage 2 on the text of all training rows of `source`, once; its seconds count in the first answer"
+    "Stage 2 on the text of all training rows of `source`, made once: its seconds count in the first answer"
     return ulmfit(train, valid, test, stage2_of(source))
 
 # --- other ways to train in stage 2
@@ -128,19 +134,19 @@ def whole(learn, factor=1., schedule=None, lr=3e-3):
 def slanted(learn, n, rates): learn.fit_slanted_triangular(n, rates)
 def constant(learn, n, rates): learn.fit(n, rates)
 
-def gradually(learn, epochs, **kw): learn.fit_gradually(epochs, **{**stage3_rates, **kw})
-def at_once(learn, epochs, **kw): gradually(learn, (0, 0, 0, sum(epochs)), **kw)
-def head_alone(learn, epochs, **kw): gradually(learn, (sum(epochs), 0, 0, 0), **kw)
+def gradually(learn, epochs, lr, **kw): learn.fit_gradually(epochs, lr, **{**stage3_rates, **kw})
+def at_once(learn, epochs, lr, **kw): gradually(learn, (0, 0, 0, sum(epochs)), lr, **kw)
+def head_alone(learn, epochs, lr, **kw): gradually(learn, (sum(epochs), 0, 0, 0), lr, **kw)
 
-def chain_thaw(learn, epochs):
+def chain_thaw(learn, epochs, lr):
     "The head, then each group alone from the bottom up, then all (Felbo et al., 2017)"
     import numpy as np
     learn.unfreeze()
     n = len(learn.opt.param_lists)
-    for g in (n-1, *range(n-1)): learn.fit_one_cycle(1, 2e-2*np.eye(n)[g])
-    at_once(learn, [max(1, sum(epochs)-n)])
+    for g in (n-1, *range(n-1)): learn.fit_one_cycle(1, lr*np.eye(n)[g])
+    at_once(learn, [max(1, sum(epochs)-n)], lr)
 
-def without(learn, epochs, dropouts):
+def without(learn, epochs, lr, dropouts):
     "The recipe with some dropouts off"
     from torch.nn import Dropout
     encoder, head = learn.model[0].module, learn.model[1]
@@ -148,7 +154,7 @@ def without(learn, epochs, dropouts):
                   weight=[(rnn, 'weight_p') for rnn in encoder.rnns], head=[(m, 'p') for m in head.modules() if isinstance(m, Dropout)])
     for name in dropouts:
         for module,p in places[name]: setattr(module, p, 0.)
-    gradually(learn, epochs)
+    gradually(learn, epochs, lr)
 
 def by(fit, **kw): return partial(ulmfit, fit=partial(fit, **kw))
 def first(fit, **kw): return partial(short_stage2, fit=partial(fit, **kw))
@@ -173,7 +179,7 @@ questions = dict(
         'at once, one constant rate': by(at_once, factor=1., schedule=constant),
         'whole reviews, no windows': partial(ulmfit, window=10_000),
         **{f'no {d} dropout': by(without, dropouts=[d]) for d in dropouts}, 'no dropout': by(without, dropouts=dropouts)}),
-    stage2=dict(sizes=(1000,), rows={
+    stage2=dict(sizes=(100,), rows={
         'none': short_stage2, 'embedding and decoder alone': first(outer), 'all layers, one constant rate': first(whole, schedule=constant),
         'discriminative rates': first(whole, factor=2.6, schedule=constant), 'discriminative rates, slanted triangle': first(whole, factor=2.6, schedule=slanted),
         'one rate, slanted triangle': first(whole, schedule=slanted)}),
@@ -201,15 +207,14 @@ def ask(question, rows, sizes, seeds, results):
     "All answers to a question, those that were known and those that were not"
     from ulmfit_course.core import save_run
     file, asked = results/f'{question}.json', questions[question]
-    runs = json.loads(file.read_text('utf8'))['metrics']['runs'] if file.exists() else []
-    known = {(r['row'], r['n'], r['seed']) for r in runs}
+    kept = lambda: json.loads(file.read_text('utf8'))['metrics']['runs'] if file.exists() else []   # two processes may share the work
     for n, row, seed in product(sizes, rows, range(seeds)):
-        if (row, n, seed) in known: continue
+        if (row, n, seed) in {(r['row'], r['n'], r['seed']) for r in kept()}: continue
         found = answer(asked['rows'][row], n, seed, asked.get('source', 'imdb'))
-        runs.append(dict(row=row, n=n, seed=seed, **found))
+        runs = [*kept(), dict(row=row, n=n, seed=seed, **found)]
         print(f"{row:34}{n:7,} labels  seed {seed}  {found['accuracy']:.2%}  {found['seconds']:.0f} s", file=sys.stderr, flush=True)
         save_run(file, dict(question=question, command=f'ulmfit-course evidence {question}'), dict(runs=runs), sum(r['seconds'] for r in runs))
-    return runs
+    return kept()
 
 def table(runs):
     "Mean and standard deviation over the seeds, a line for each row and size"
@@ -233,4 +238,7 @@ def main():
     for l in lines: print(f"{l['row']:34}{l['n']:7,} labels  {l['accuracy']:.1f}{'' if l['spread'] is None else ' ± %.1f' % l['spread']}  ({l['seeds']} seeds)")
 
 os.environ.setdefault('ULMFIT_COURSE_PROFILE', 'cpu')
-if __name__ == '__main__': main()
+if __name__ == '__main__':
+    from ulmfit_course.core import CourseError
+    try: main()
+    except CourseError as e: raise SystemExit(f'evidence: {e}') from None

@@ -29,6 +29,12 @@ def checkpoint(vocab=words, backwards=False, seed=0):
 @pytest.fixture(scope='module')
 def dls(): return classifier_dataloaders(frame(32), frame(16, 1), words, bs=8, device='cpu')
 
+def test_a_text_is_never_alone_in_a_batch():
+    with pytest.raises(CourseError, match='bs=1'): classifier_dataloaders(frame(8), frame(8, 1), words, bs=1, device='cpu')
+    learn = text_classifier_learner(classifier_dataloaders(frame(10)[:9], frame(10, 1)[:9], words, bs=4, device='cpu'), checkpoint(), verbose=False)
+    with learn.no_bar(), learn.no_logging(): learn.fit(1)   # 4, 4, and not 1
+    assert len(learn.get_preds(dl=learn.dls.valid)[0]) == 9   # to judge, one may be alone
+
 @pytest.fixture
 def learn(dls): return text_classifier_learner(dls, checkpoint(), verbose=False)
 
@@ -188,7 +194,9 @@ def test_words_get_their_own_rows(dls):
 
 def test_refusals(dls, tmp_path):
     with pytest.raises(CourseError, match='reads backwards'): text_classifier_learner(dls, checkpoint(backwards=True), verbose=False)
-    with pytest.raises(CourseError, match='reads forwards'): text_classifier_learner(dls, checkpoint(), backwards=True, verbose=False)
+    with pytest.raises(CourseError, match='loaders give the text forwards'): text_classifier_learner(dls, checkpoint(backwards=True), backwards=True, verbose=False)
+    back = classifier_dataloaders(frame(8), frame(8, 1), words, bs=4, backwards=True, device='cpu')
+    with pytest.raises(CourseError, match='reads forwards'): text_classifier_learner(back, checkpoint(), backwards=True, verbose=False)
     foreign = checkpoint([*words[:2], *(f'mot{i}' for i in range(30))])
     with pytest.raises(CourseError, match='same language'): text_classifier_learner(dls, foreign, verbose=False)
     small = text_classifier_learner(dls, None, config=dict(sizes, n_hid=8))

@@ -2,6 +2,8 @@
 import json, os, shutil, subprocess, sys
 from pathlib import Path
 import pandas as pd, pytest
+from ulmfit_course import cli
+from ulmfit_course.core import CourseError
 from ulmfit_course.data import imdb, sample, split
 
 root = Path(__file__).resolve().parent.parent
@@ -57,7 +59,7 @@ def test_stages_from_scratch(folder):
     texts = list(sample(imdb(), 40).text)
     (folder/'corpus.jsonl').write_text(''.join(json.dumps(dict(text=t))+'\n' for t in texts))
     sizes = ['--emb-sz', 16, '--n-hid', 24, '--max-vocab', 800, '--hold-out', 0.2]
-    status, out, err = run('pretrain', '--corpus', 'corpus.jsonl', '--out', 'wiki', '--parts', 2, '--bs', 4, *sizes, '--both', '--json', cwd=folder)
+    status, out, err = run('pretrain', '--corpus', 'corpus.jsonl', '--out', 'wiki/', '--parts', 2, '--bs', 4, *sizes, '--both', '--json', cwd=folder)
     assert status == 0, err
     assert [card['perplexity'] > 1 for card in json.loads(out)] == [True, True] and (folder/'wiki-backwards').is_dir()
     status, out, err = run('finetune-lm', '--model', 'wiki', '--corpus', 'corpus.jsonl', '--out', 'lm', '--parts', 1, '--bs', 4, '--hold-out', 0.2, '--both', '--json', cwd=folder)
@@ -133,6 +135,19 @@ def test_several_text_columns_and_rows_that_are_too_long(folder):
     status, out, err = run('train', '--model', 'lm', '--data', 'long.csv', '--max-tokens', 300, '--out', 'none', cwd=folder)
     assert status == 1 and 'row 8 ' in err and not (folder/'none').exists()
 
+def test_files_of_one_name_are_told_apart(folder):
+    files = [folder/d/'news.txt' for d in ('one', 'two')]
+    for f in files:
+        f.parent.mkdir()
+        f.write_text('\n'.join(f'{f} {i}' for i in range(40)))
+    cli.corpus_streams(files, folder/'news', 500, .2)
+    files[0].write_text('something else')
+    with pytest.raises(CourseError, match='another corpus'): cli.corpus_streams(files, folder/'news', 500, .2)
+
+def test_a_command_can_be_typed_again(folder, monkeypatch):
+    monkeypatch.setattr(sys, 'argv', ['x', 'pretrain', '--corpus', str(folder/'corpus.jsonl'), '--out', 'lm', '--licence', 'CC BY-SA 3.0/4.0'])
+    assert cli.command_line() == "ulmfit-course pretrain --corpus corpus.jsonl --out lm --licence 'CC BY-SA 3.0/4.0'"
+
 def test_streams_of_another_corpus_are_not_taken(folder):
     (folder/'other.jsonl').write_text(''.join(json.dumps(dict(text=t))+'\n' for t in sample(imdb(), 40, seed=1).text))
     status, out, err = run('finetune-lm', '--model', 'wiki', '--corpus', 'other.jsonl', '--out', 'lm', '--parts', 1, '--bs', 4, '--hold-out', 0.2, cwd=folder)
@@ -156,6 +171,8 @@ def test_what_a_card_claims_is_found_again(folder, model):
 
 @pytest.mark.parametrize('words, says', [
     (['evaluate', 'nowhere', '--data', 'x.csv'], 'nowhere'),
+    (['finetune-lm', '--model', 'imdb-small', '--turn', '--corpus', 'x.txt', '--out', 'y'], 'or add --backwards'),
+    (['pretrain', '--start', 'wiki-small', '--emb-sz', 400, '--corpus', 'x.txt', '--out', 'y'], 'leave out --emb-sz'),
     (['train', '--model', 'wiki-small', '--data', 'no.csv', '--out', 'b'], 'no.csv'),
     (['train', '--model', 'wiki-small', '--data', 'one.csv', '--out', 'b'], 'one class only'),
     (['train', '--model', 'wiki-small', '--data', 'two.csv', '--text-col', 'review', '--out', 'b'], "no column 'review'"),

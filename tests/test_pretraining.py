@@ -118,6 +118,8 @@ def test_a_start_is_gone_on_from(streams, tmp_path):
     assert turned.config['arch'] == first.config['arch'] and turned.config['backwards'] and turned.config['card']['parent'] == 'first'
     assert turned.config['card']['command'].startswith("pretrain(train, valid, out, start='first', lr=")
     assert all(torch.allclose(v, first.weights[k], atol=1e-3) for k,v in turned.weights.items())
+    save_checkpoint(tmp_path/'weights', Checkpoint({k: v+1 for k,v in first.weights.items()}, first.vocab, first.config))
+    with pytest.raises(CourseError, match='another folder'): pretrain(*streams, tmp_path/'turned', start=tmp_path/'weights', **more)   # a run is known by its start's weights
     with pytest.raises(CourseError, match='leave config out'): pretrain(*streams, tmp_path/'a', start=first, config=config, **more)
     other = Checkpoint(first.weights, first.vocab[::-1], first.config)
     with pytest.raises(CourseError, match='vocab=start.vocab'): pretrain(*streams, tmp_path/'b', start=other, **more)
@@ -125,7 +127,11 @@ def test_a_start_is_gone_on_from(streams, tmp_path):
 def test_bad_settings(streams, tmp_path):
     with pytest.raises(CourseError, match="'droput'"): pretrain(*streams, tmp_path/'m', droput=0.1, **settings)
     with pytest.raises(CourseError, match='hid_sz'): pretrain(*streams, tmp_path/'m', **dict(settings, config=dict(hid_sz=3)))
-    with pytest.raises(CourseError, match='parts=0'): pretrain(*streams, tmp_path/'m', **dict(settings, parts=0, slices=1))
+    with pytest.raises(CourseError, match='parts=0'): pretrain(*streams, tmp_path/'m', **dict(settings, parts=0, slices=None))
+    with pytest.raises(CourseError, match='seq_len=0'): pretrain(*streams, tmp_path/'m', **dict(settings, seq_len=0))
+    (tmp_path/'full').mkdir(); (tmp_path/'full'/'mine.txt').write_text('mine')
+    with pytest.raises(CourseError, match='name a new folder'): pretrain(*streams, tmp_path/'full', **settings)
+    assert not (tmp_path/'full.training').exists()   # nothing was trained before
     assert not (tmp_path/'m').exists()
 
 def test_card_and_catalogue(streams, tmp_path):

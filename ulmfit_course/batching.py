@@ -273,7 +273,8 @@ def lm_dataloaders(
     slices: int = 1,          # one epoch is one of so many parts of `train`
     device=None,              # where the batches go, fastai's default if not given
 ) -> DataLoaders:
-    "fastai `DataLoaders` of two token streams for a language model. Raises `CourseError` where their vocabularies differ"
+    "fastai `DataLoaders` of two token streams for a language model. Raises `CourseError` where their vocabularies differ or there is nothing to cut"
+    if min(bs, seq_len, slices) < 1: raise CourseError(f"bs={bs}, seq_len={seq_len}, slices={slices}: each must be at least 1")
     if train.vocab != valid.vocab: raise CourseError("the training and validation streams have different vocabularies: build the second with vocab=train.vocab")
     device, valid_bs = device or default_device(), min(bs, max(1, len(valid)//(2*seq_len)))
     return DataLoaders(StreamLoader(train, bs, seq_len, backwards, vary, slices, device=device),
@@ -369,6 +370,7 @@ def classifier_dataloaders(
     "fastai `DataLoaders` of labelled texts, long texts with long ones. Raises `CourseError` for data that cannot train a classifier"
     for name,frame in (('training', train), ('validation', valid)):
         if not len(frame): raise CourseError(f"the {name} frame has no rows: give at least one text")
+    if bs < 2: raise CourseError(f"bs={bs}: batch normalization needs two texts in a batch at least")
     labels = list(labels) if labels is not None else sorted(set(train.label))
     if len(labels) < 2: raise CourseError(f"a classifier needs two classes or more, these texts have only {labels}: add texts of another label")
     to_ids, n = TextToIds(vocab, tok, backwards), len(train)
@@ -377,6 +379,8 @@ def classifier_dataloaders(
     _check_rows(train, labels, lens, max_tokens); _check_rows(valid, labels, lens[n:], max_tokens)
     lists = [TfmdLists(texts, to_ids, splits=splits), TfmdLists(ys, Categorize(vocab=labels), splits=splits)]
     cut = dict(before_batch=[RandomWindow(window), PadRight()]) if window else {}
-    return Datasets(tls=lists, dl_type=SortedDL).dataloaders(
-        bs=bs, val_bs=2*bs, before_batch=PadRight(), device=device, num_workers=0, drop_last=False,
+    dls = Datasets(tls=lists, dl_type=SortedDL).dataloaders(
+        bs=bs, val_bs=2*bs, before_batch=PadRight(), device=device, num_workers=0, drop_last=n > bs and n % bs == 1,   # a text alone has no batch to be normalized by
         dl_kwargs=[dict(res=lens[:n], **cut), dict(val_res=lens[n:])])
+    dls.train.backwards = backwards
+    return dls

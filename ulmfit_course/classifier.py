@@ -22,7 +22,7 @@ from fastcore.basics import patch
 from .core import CourseError
 from .tokenization import PAD, check_text, detokenize
 from .awd_lstm import AWD_LSTM, BF16, KeepMemory, bf16_available, lm_config, small_config
-from .lm_finetuning import check_direction, discriminative, match_vocab, vocab_coverage
+from .lm_finetuning import check_direction, check_loaders, discriminative, match_vocab, vocab_coverage
 from .pretraining import fused_adam, load_pretrained, quietly
 
 # %% ../nbs/08_classifier.ipynb #90c0eaa4
@@ -186,6 +186,7 @@ def text_classifier_learner(
     **kw,                         # for fastai's `Learner`
 ) -> ClassifierLearner:           # frozen but for its head, or all open when from scratch
     "A `Learner` with a text classifier on the encoder of `model`. Raises `CourseError` where they do not fit"
+    check_loaders(dls, backwards)
     ck = load_pretrained(model) if model is not None else None
     arch = config or (ck.config['arch'] if ck else small_config)
     clas = text_classifier(len(dls.vocab[0]), len(dls.vocab[1]), arch, drop_mult, lin_ftrs=lin_ftrs, max_len=max_len)

