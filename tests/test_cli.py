@@ -1,5 +1,5 @@
 "Whole runs through the command, as a user types it"
-import json, os, shutil, subprocess, sys
+import argparse, json, os, shutil, subprocess, sys
 from pathlib import Path
 import pandas as pd, pytest
 from ulmfit_course import cli
@@ -143,6 +143,10 @@ def test_files_of_one_name_are_told_apart(folder):
     cli.corpus_streams(files, folder/'news', 500, .2)
     files[0].write_text('something else')
     with pytest.raises(CourseError, match='another corpus'): cli.corpus_streams(files, folder/'news', 500, .2)
+
+def test_one_model_is_turned_into_either_direction():
+    a = argparse.Namespace(model='imdb-small', turn=True, both=True)
+    assert [cli.begin_from(a, backwards, end).config['backwards'] for backwards,end in ((False, ''), (True, '-backwards'))] == [False, True]
 
 def test_a_command_can_be_typed_again(folder, monkeypatch):
     monkeypatch.setattr(sys, 'argv', ['x', 'pretrain', '--corpus', str(folder/'corpus.jsonl'), '--out', 'lm', '--licence', 'CC BY-SA 3.0/4.0'])

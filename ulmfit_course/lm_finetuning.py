@@ -34,7 +34,7 @@ def match_vocab(
     ck: Checkpoint,  # a language model at rest
     vocab: list,     # the words that it shall know
 ) -> Checkpoint:     # the same model with one row for each word of `vocab`
-    "Give each word its own row where it has one, and the mean row where it is new ([ULMFiT](https://arxiv.org/abs/1801.06146), section 3.2)"
+    "Give each word its own row where it has one, and the mean row where it is new, as fastai's `match_embeds` does"
     if list(vocab) == ck.vocab: return ck
     old, tied = {w: i for i,w in enumerate(ck.vocab)}, tied_weights(ck.weights)
     place = torch.tensor([old.get(w, -1) for w in vocab])
