@@ -28,8 +28,9 @@ readme: .venv/installed     # nbs/index.ipynb -> README.md
 outputs: .venv/installed    # run every notebook and keep what it shows
 	$(BIN)/python docs/outputs.py
 
-figures: .venv/installed    # draw again what `ulmfit-course evidence` has found: lessons 05, 06 and 08
-	$(BIN)/python docs/outputs.py nbs/05_pretraining.ipynb nbs/06_lm_finetuning.ipynb nbs/08_classifier.ipynb
+figures: .venv/installed    # draw again what `ulmfit-course evidence` has found: lessons 05, 06 and 08, and the front door
+	$(BIN)/python docs/outputs.py nbs/05_pretraining.ipynb nbs/06_lm_finetuning.ipynb nbs/08_classifier.ipynb nbs/index.ipynb
+	$(BIN)/python docs/readme.py
 
 clean:                      # what runs and builds have left; .venv stays
 	rm -rf runs docs/_build build dist *.egg-info .pytest_cache

@@ -219,7 +219,8 @@ def one_batch(self:StreamLoader) -> tuple: # inputs and targets, `(bs, seq_len)`
 @patch
 def new(self:StreamLoader, **kw):
     "A loader of the same text with other settings"
-    return StreamLoader(self.stream, **{**dict(bs=self.bs, seq_len=self.seq_len, backwards=self.backwards, device=self.device), **kw})
+    same = {k: getattr(self, k) for k in ('bs', 'seq_len', 'backwards', 'vary', 'slices', 'seed', 'device')}
+    return StreamLoader(self.stream, **{**same, **kw})
 
 @patch
 def show_batch(self:StreamLoader,
