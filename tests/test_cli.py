@@ -73,15 +73,20 @@ def test_stages_from_scratch(folder):
         assert json.loads((folder/f'{command[0]}-turned'/'config.json').read_text('utf8'))['backwards'] is True
     data = split(sample(imdb(), 60), test=0.2)
     data[data.split != 'test'].to_csv(folder/'train.csv', index=False)
-    status, out, err = run('train', '--model', 'lm', '--data', 'train.csv', '--out', 'bundle', '--epochs', 1, 0, 0, 1, '--valid', 0.2, '--both', '--json', cwd=folder)
-    assert status == 0, err
+    for out_of, ways in (('bundle', []), ('one', ['--forwards'])):   # both directions where there are models of both
+        status, out, err = run('train', '--model', 'lm', '--data', 'train.csv', '--out', out_of, '--epochs', 1, 0, 0, 1, '--valid', 0.2, *ways, '--json', cwd=folder)
+        assert status == 0 and json.loads(out)['models'] == ('lm' if ways else 'lm, lm-backwards'), err
     said = []
-    for bundles in (['bundle'], ['bundle-backwards'], ['bundle', '--also', 'bundle-backwards']):
+    for bundles in (['one'], ['bundle/also'], ['bundle'], ['one', '--also', 'bundle/also']):
         status, out, err = run('predict', bundles[0], 'What a film.', 'Never again.', *bundles[1:], '--json', cwd=folder)
         assert status == 0, err
         assert [a['label'] in ('neg', 'pos') for a in json.loads(out)] == [True, True]
         said.append([a['p_neg'] for a in json.loads(out)])
-    assert said[0] != said[1] and said[2] == pytest.approx([sum(p)/2 for p in zip(said[0], said[1])], abs=1e-6)
+    assert said[0] != said[1] and said[2] == said[3] == pytest.approx([sum(p)/2 for p in zip(said[0], said[1])], abs=1e-6)
+    status, out, err = run('train', '--model', 'lm', '--data', 'train.csv', '--out', 'all', '--epochs', 1, 0, 0, 0, '--valid', 0, '--forwards', '--json', cwd=folder)
+    assert status == 0 and json.loads(out) == dict(bundle='all', models='lm', n_labels=len(pd.read_csv(folder/'train.csv'))), err
+    status, out, err = run('train', '--model', 'lm', '--data', 'train.csv', '--out', 'bundle', '--forwards', '--both', cwd=folder)
+    assert status == 2 and 'choose one of --forwards' in err
     status, out, err = run('generate', 'lm', '--prompt', 'This film', '--tokens', 5, '--n', 2, '--seed', 1, '--json', cwd=folder)
     assert status == 0 and len(json.loads(out)) == 2, err
 
@@ -97,8 +102,8 @@ def test_speedrun_in_both_directions(folder):
     report = json.loads(out)
     assert list(report['seconds']) == ['TF-IDF', 'stage 2', 'stage 3', 'stage 2-backwards', 'stage 3-backwards']
     assert [r['name'] for r in report['rows']][1:] == ['ULMFiT, wiki', 'ULMFiT, wiki-backwards', 'ULMFiT, both directions']
-    assert json.loads((folder/'fast'/'run.json').read_text())['report'] == report
-    status, out, err = run('evaluate', 'fast/bundle', '--also', 'fast/bundle-backwards', '--data', 'test.csv', '--json', cwd=folder)
+    assert json.loads((folder/'fast'/'run.json').read_text())['report'] == report and (folder/'fast'/'bundle'/'also').is_dir()
+    status, out, err = run('evaluate', 'fast/bundle', '--data', 'test.csv', '--json', cwd=folder)
     assert status == 0, err   # the reviews of the demo's test are others
     assert json.loads(out)['n'] == 60
 
@@ -162,9 +167,9 @@ def test_tokenize_reads_standard_input(folder):
 
 def test_models_lists_what_ships(folder):
     models = json.loads(run('models', '--json', cwd=folder)[1])
-    assert {'wiki-small', 'imdb-small'} <= set(models)
+    assert {name + end for name in ('wiki-small', 'imdb-small') for end in ('', '-backwards')} <= set(models)
 
-@pytest.mark.parametrize('model', ['wiki-small', 'imdb-small', 'imdb-small-backwards'])
+@pytest.mark.parametrize('model', [name + end for name in ('wiki-small', 'imdb-small') for end in ('', '-backwards')])
 def test_what_a_card_claims_is_found_again(folder, model):
     from ulmfit_course.pretraining import models
     status, out, err = run('perplexity', model, '--json', cwd=folder)

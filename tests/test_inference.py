@@ -33,6 +33,17 @@ def change(folder, **kw):
     config = json.loads(path.read_text())
     path.write_text(json.dumps({k: v for k,v in {**config, **kw}.items() if v is not None}))
 
+def test_a_bundle_holds_one_classifier_or_two(learn, clas, tmp_path):
+    torch.manual_seed(1)
+    other, texts = text_classifier_learner(learn.dls, checkpoint(), verbose=False, max_len=100), ['the film was great fun', 'a bad plot']
+    pair = load_bundle(save_bundle(learn, tmp_path/'b', other, data='made up'))
+    alone = load_bundle(tmp_path/'b'/'also').probabilities(texts)
+    assert np.array_equal(pair.probabilities(texts), (clas.probabilities(texts) + alone)/2) and not np.allclose(pair.probabilities(texts), alone)
+    assert pair.config['card'] == dict(data='made up') and len(pair.members) == 2
+    with pytest.raises(AttributeError, match='one of their members'): pair.to_ids
+    assert load_bundle(save_bundle(learn, tmp_path/'b')).members[0].labels == clas.labels   # the second is gone with the folder
+    assert len(load_bundle(tmp_path/'b').members) == 1
+
 def test_same_as_the_learner(learn, clas):
     texts = list(frame(16, 1).text)
     assert np.allclose(clas.probabilities(texts), predictions(learn)[0], atol=0.01)

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np, pandas as pd, torch
 from torch import Tensor, nn
 from fastcore.basics import patch
-from .core import Checkpoint, CourseError, atomic_path, load_checkpoint, save_checkpoint
+from .core import Checkpoint, CourseError, atomic_folder, atomic_path, load_checkpoint, save_checkpoint
 from .tokenization import WordTokenizer, pad
 from .data import read_texts
 from .awd_lstm import AWD_LSTM, WeightDropLSTM
@@ -28,17 +28,25 @@ def _tokenizer_of(learn):
 
 def _plain(label): return label.item() if isinstance(label, np.generic) else label
 
-def save_bundle(
-    learn,   # a fitted `ClassifierLearner`
-    path,    # folder to write
-    **card,  # anything worth keeping beside it: data, scores, licence
-) -> Path:   # the folder
-    "Write a classifier as a folder of safetensors and JSON, all of it or nothing. Raises `CourseError` for a tokenizer that it cannot keep"
+def _at_rest(learn, card):
+    "What a bundle keeps of a fitted learner"
     tok, (words, labels), encoder = _tokenizer_of(learn), learn.dls.vocab, learn.model[0]
     if tok is not None and tok.name != WordTokenizer().name: raise CourseError(f"a bundle cannot keep the tokenizer {tok.name!r}: train with the standard WordTokenizer()")
     config = dict(stage='classifier', arch=learn.arch, backwards=learn.backwards, labels=[_plain(o) for o in labels],
                   lin_ftrs=learn.lin_ftrs, bptt=encoder.bptt, max_len=encoder.max_len, card=card)
-    return save_checkpoint(path, Checkpoint(learn.model.state_dict(), list(words), config))
+    return Checkpoint(learn.model.state_dict(), list(words), config)
+
+def save_bundle(
+    learn,      # a fitted `ClassifierLearner`
+    path,       # folder to write
+    also=None,  # another, such as one of the other direction, which will answer with it
+    **card,     # anything worth keeping beside it: data, scores, licence
+) -> Path:      # the folder
+    "Write a classifier as a folder of safetensors and JSON, all of it or nothing. Raises `CourseError` for a tokenizer that it cannot keep"
+    with atomic_folder(path) as tmp:
+        save_checkpoint(tmp, _at_rest(learn, card))
+        if also: save_checkpoint(tmp/'also', _at_rest(also, card))
+    return Path(path)
 
 # %% ../nbs/12_inference.ipynb #39335ada
 def batches(
@@ -66,6 +74,7 @@ class TextClassifier:
         self.model.load_state_dict(ck.weights)
         self.model.eval().to(self.device)
         if precision == 'int8': self.model[0].module = Int8Encoder(self.model[0].module)
+        self.members = self,  # as an `Ensemble` has
 
 precisions = 'float32', 'bf16', 'int8'
 
@@ -160,17 +169,19 @@ def predict_file(self: TextClassifier,
 class Ensemble(TextClassifier):
     "Classifiers that answer as one, with the mean of their probabilities: a forward and a backward one, for example"
     def __init__(self, *members):
-        self.members, self.labels = members, members[0].labels
+        self.members, self.labels, self.config = members, members[0].labels, members[0].config
         if any(m.labels != self.labels for m in members): raise CourseError("these classifiers know other labels, or in another order: only those of the same labels can be averaged")
     def probabilities(self, texts, bs=64): return ensemble(*(m.probabilities(texts, bs) for m in self.members))
+    def __getattr__(self, name): raise AttributeError(f"classifiers that answer as one have no {name!r}: ask one of their members")
 
 def load_bundle(
-    *paths,                      # a folder that `save_bundle` wrote; several answer as one
+    *paths,                      # a folder that `save_bundle` wrote; several answer as one, as do the two that one folder may hold
     device=None,                 # where to compute, the CPU if not given
     precision: str = 'float32',  # what to multiply in: `float32`, `bf16`, or on a CPU `int8`
 ) -> TextClassifier:
     "The classifier saved in a folder. Raises `CourseError` for one that is no bundle, broken or inconsistent"
-    loaded = [_load_bundle(p, device, precision) for p in paths]
+    folders = [f for p in map(Path, paths) for f in (p, p/'also') if f == p or f.is_dir()]
+    loaded = [_load_bundle(f, device, precision) for f in folders]
     return loaded[0] if len(loaded) == 1 else Ensemble(*loaded)
 
 def _load_bundle(path, device, precision):
