@@ -171,7 +171,9 @@ questions = dict(
         'TF-IDF': tfidf, 'from scratch': from_scratch, 'no stage 2': partial(ulmfit, model='wiki-small'),
         'stage 2 on the labelled reviews': own_stage2, 'stage 2 on all reviews': ulmfit}),
     directions=dict(sizes=(100, 1000), rows={'both directions': (ulmfit, partial(ulmfit, model='imdb-small-backwards'))}),
-    heads=dict(sizes=(100, 1000), rows={'two layers, trained': trained_head, 'linear, solved': partial(ulmfit, lin_ftrs=None, epochs=(0, 0, 0, 10), lr=1e-2)}),
+    heads=dict(sizes=(100, 1000), rows={
+        'two layers, trained': trained_head, **{f'linear, solved{more}': partial(ulmfit, lin_ftrs=None, epochs=(0, 0, 0, n), lr=1e-2, window=10_000)
+                                               for more,n in (('', 0), (', then trained', 10))}}),
     ablations=dict(sizes=(1000,), rows={
         'head alone': by(head_alone), 'all layers at once': by(at_once), 'chain-thaw': by(chain_thaw),
         'one rate for all layers': by(gradually, factor=1.), 'factor 2.6': by(gradually, factor=2.6),

@@ -123,15 +123,17 @@ def unequal(n_class, seed=0):
     "Made-up reviews, many of one class and few of another"
     return pd.concat([frame(24, seed+i).assign(label=f'c{i}')[:24-6*i] for i in range(n_class)]).reset_index(drop=True)
 
-@pytest.mark.parametrize('n_class', [2, 3])
-def test_fit_head_is_logistic_regression(n_class):
+@pytest.mark.parametrize('n_class, emphasis', [(2, 1.), (3, 1.), (3, 0.), (3, -1.)])
+def test_fit_head_is_logistic_regression(n_class, emphasis):
     from sklearn.linear_model import LogisticRegression
     train, valid = unequal(n_class), unequal(n_class, 7)
     learn = text_classifier_learner(classifier_dataloaders(train, valid, words, bs=8, device='cpu'), checkpoint(), lin_ftrs=None, verbose=False)
     before = copy.deepcopy(learn.model[0].state_dict())
-    assert learn.fit_head(C=.5) is learn
+    assert learn.fit_head(C=.5, emphasis=emphasis) is learn
     (x, y), (x_valid, _) = ([o.numpy() for o in learn.pooled(dl)] for dl in (learn.dls.train, learn.dls.valid))
-    scaled = lambda o: (o-x.mean(0))/(x.var(0)+1e-5)**.5
+    spread = (x.var(0)+1e-5)**.5
+    pool = np.repeat([(o**2).mean()**.5 for o in np.split(spread, 3)], len(spread)//3)
+    scaled = lambda o: (o-x.mean(0))*{1: spread/pool**2, 0: 1/pool, -1: 1/spread}[emphasis]
     expected = LogisticRegression(C=.5, max_iter=1000).fit(scaled(x), y).predict_proba(scaled(x_valid))
     with torch.no_grad(): got = learn.model[1].layers(torch.from_numpy(x_valid)).softmax(1).numpy()
     assert np.allclose(got, expected, atol=1e-3) and np.ptp(expected) > .2

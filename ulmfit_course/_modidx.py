@@ -232,6 +232,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'ulmfit_course.cli.app_bundle': ('cli.html#app_bundle', 'ulmfit_course/cli.py'),
                                    'ulmfit_course.cli.as_line': ('cli.html#as_line', 'ulmfit_course/cli.py'),
                                    'ulmfit_course.cli.as_text': ('cli.html#as_text', 'ulmfit_course/cli.py'),
+                                   'ulmfit_course.cli.at_home': ('cli.html#at_home', 'ulmfit_course/cli.py'),
                                    'ulmfit_course.cli.begin_from': ('cli.html#begin_from', 'ulmfit_course/cli.py'),
                                    'ulmfit_course.cli.cmd_app': ('cli.html#cmd_app', 'ulmfit_course/cli.py'),
                                    'ulmfit_course.cli.cmd_bench': ('cli.html#cmd_bench', 'ulmfit_course/cli.py'),

@@ -228,8 +228,9 @@ def pooled(self:ClassifierLearner,
 # %% ../nbs/08_classifier.ipynb #04fd9f52
 @patch
 def fit_head(self:ClassifierLearner,
-    C: float = 0.005,  # how free the weights are, as in scikit-learn: the smaller, the nearer to zero they are held
-):                     # the learner
+    C: float = 0.002,      # how free the weights are, as in scikit-learn: the smaller, the nearer to zero they are held
+    emphasis: float = 1.,  # of features that vary more than others of their pool: 1 counts them more, 0 takes all as they come, -1 makes all alike
+):                         # the learner
     "Solve the first step of stage 3: under a frozen encoder, a linear head is logistic regression on the pooled texts. Raises `CourseError` for a head of two layers, or a label that no training text has"
     from sklearn.linear_model import LogisticRegression
     if self.lin_ftrs: raise CourseError("only a linear head can be solved: build the learner with lin_ftrs=None, or train the head with fit_one_cycle")
@@ -238,8 +239,12 @@ def fit_head(self:ClassifierLearner,
     missing = set(range(linear.out_features)) - set(y.tolist())
     if missing: raise CourseError(f"no training text is labelled {self.dls.vocab[1][min(missing)]!r}: add some, or leave the label out")
     mean, var = x.mean(0), x.var(0, correction=0)
-    solved = LogisticRegression(C=C, max_iter=1000).fit(((x-mean)/(var+norm.eps).sqrt()).cpu(), y.cpu())
+    spread = (var+norm.eps).sqrt().view(3, -1)      # last state, largest value, mean
+    pool = spread.square().mean(1, keepdim=True).sqrt()
+    scale = ((spread/pool)**emphasis/pool).flatten()
+    solved = LogisticRegression(C=C, max_iter=1000).fit(((x-mean)*scale).cpu(), y.cpu())
     weight, bias = (torch.from_numpy(o).to(x) for o in (solved.coef_, solved.intercept_))
+    weight *= scale*spread.flatten()                # batch norm divides by the spread
     if len(weight) == 1: weight, bias = torch.cat([-weight, weight])/2, torch.cat([-bias, bias])/2   # two classes came as one row
     with torch.no_grad():
         norm.running_mean.copy_(mean); norm.running_var.copy_(var); norm.weight.fill_(1.)

@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['stage3_rates', 'demo_shares', 'page', 'on_two_cores', 'model_arg', 'direction_args', 'way_args', 'corpus_args',
            'data_args', 'bundle_args', 'server_args', 'precision_arg', 'commands', 'Steps', 'demo_texts', 'tracer',
-           'recipe', 'stage3', 'trained_and_tested', 'measured', 'demo', 'demo_stage2', 'curves', 'confusion_html',
-           'html_table', 'report_page', 'paired_spread', 'verdict', 'write_report', 'peak_rss_mb', 'speedrun_texts',
-           'endings', 'speedrun_shares', 'speedrun', 'read_source', 'cmd_demo', 'cmd_speedrun', 'cmd_models',
-           'cmd_tokenize', 'held_out', 'file_hash', 'corpus_streams', 'directions', 'begin_from', 'lm_ways',
-           'lm_settings', 'cmd_pretrain', 'cmd_finetune_lm', 'unseen_texts', 'cmd_perplexity', 'command_line',
-           'cmd_train', 'cmd_evaluate', 'cmd_predict', 'cmd_generate', 'in_bench', 'cmd_bench', 'cmd_evidence',
-           'course_files', 'copy_course', 'app_bundle', 'train_bundle', 'need', 'server_options', 'cmd_lab', 'cmd_app',
-           'option', 'parser', 'as_text', 'as_line', 'main']
+           'at_home', 'recipe', 'stage3', 'trained_and_tested', 'measured', 'demo', 'demo_stage2', 'curves',
+           'confusion_html', 'html_table', 'report_page', 'paired_spread', 'verdict', 'write_report', 'peak_rss_mb',
+           'speedrun_texts', 'endings', 'speedrun_shares', 'speedrun', 'read_source', 'cmd_demo', 'cmd_speedrun',
+           'cmd_models', 'cmd_tokenize', 'held_out', 'file_hash', 'corpus_streams', 'directions', 'begin_from',
+           'lm_ways', 'lm_settings', 'cmd_pretrain', 'cmd_finetune_lm', 'unseen_texts', 'cmd_perplexity',
+           'command_line', 'cmd_train', 'cmd_evaluate', 'cmd_predict', 'cmd_generate', 'in_bench', 'cmd_bench',
+           'cmd_evidence', 'course_files', 'copy_course', 'app_bundle', 'train_bundle', 'need', 'server_options',
+           'cmd_lab', 'cmd_app', 'option', 'parser', 'as_text', 'as_line', 'main']
 
 # %% ../nbs/15_cli.ipynb #f7c9a521
 import argparse, hashlib, html, importlib.util, json, math, os, re, shlex, shutil, subprocess, sys, time
@@ -95,11 +95,18 @@ def tracer(
         def after_epoch(self): self.epochs += 1
     return Trace()
 
+def at_home(
+    ck # a language model at rest; `None`: there is none
+) -> bool:
+    "Whether it has read much in stage 2: two million tokens, some seven thousand reviews"
+    return bool(ck) and ck.config['stage'] == 'lm_finetuning' and ck.config.get('card', {}).get('tokens_seen', 0) >= 2_000_000
+
 def recipe(
-    n:int # labelled texts
+    n:int, # labelled texts
+    at_home:bool=True # the encoder knows such texts
 ) -> dict: # `lin_ftrs`, `epochs`, `lr`, `window` of `stage3`
-    "Where labels are very few, the head is solved and whole texts are read; else there is more to be learned, from windows"
-    if n < 500: return dict(lin_ftrs=None, epochs=(0, 0, 0, 10), lr=1e-2, window=10_000)
+    "Where labels are very few, whole texts are read and the head is solved, all that an encoder at home needs; else there is more to be learned, from windows"
+    if n < 500: return dict(lin_ftrs=None, epochs=(0, 0, 0, 0 if at_home else 10), lr=1e-2, window=10_000)
     return dict(lin_ftrs=50, epochs=(1, 1, 1, max(2, 7000//n)), lr=2e-2, window=150)
 
 # %% ../nbs/15_cli.ipynb #85c64aec
@@ -125,9 +132,10 @@ def stage3(
     from ulmfit_course.batching import classifier_dataloaders
     from ulmfit_course.classifier import text_classifier_learner
     from ulmfit_course.pretraining import load_pretrained, quietly
-    usual = recipe(len(train))
+    ck = load_pretrained(model) if model is not None else None
+    usual = recipe(len(train), at_home(ck))
     if unknown := set(kw) - set(usual): raise CourseError(f"unknown settings {sorted(unknown)}: stage 3 has {', '.join(usual)}")
-    ck, kw = load_pretrained(model) if model is not None else None, {**usual, **kw}
+    kw = {**usual, **kw}
     epochs = epochs or kw['epochs']
     dls = classifier_dataloaders(train, valid, vocab or ck.vocab, bs=bs, backwards=backwards, window=kw['window'], max_tokens=max_tokens)
     learn = text_classifier_learner(dls, ck, drop_mult=drop_mult, backwards=backwards, lin_ftrs=kw['lin_ftrs'], config=config, verbose=False)
@@ -756,7 +764,7 @@ commands = dict(
     perplexity=(cmd_perplexity, 'how well a language model foretells texts: sixty articles of Wikipedia after stage 1, five hundred test reviews after stage 2, or yours', 'ulmfit-course perplexity imdb-small',
                 [option('model', metavar='NAME|DIR'), option('--corpus', nargs='+', metavar='FILE', help='other texts, in a file as for pretrain'), option('--hold-out', type=float, default=1., help='of these, only the share that a training with the same --hold-out did not see (1: all)'), option('--text-col', default='text', help="column of the texts ('text')")]),
     train=(cmd_train, 'stage 3: train a classifier and save its bundle', 'ulmfit-course train --model imdb-small --data reviews.csv --text-col text --label-col label --out bundle',
-           [model_arg, *data_args, option('--out', required=True, type=_folder, help='bundle folder'), option('--epochs', type=int, nargs=4, metavar='N', help='epochs of the four steps of gradual unfreezing (below 500 labels 0 0 0 10, with the head solved first; else 1 1 1 and 7,000 by their number, 2 at least)'), option('--max-tokens', type=int, default=20_000, help='longer texts are refused (20000)'),
+           [model_arg, *data_args, option('--out', required=True, type=_folder, help='bundle folder'), option('--epochs', type=int, nargs=4, metavar='N', help='epochs of the four steps of gradual unfreezing (below 500 labels the head is solved, with 0 0 0 0 after it, or 0 0 0 10 where the model has read little in stage 2; else 1 1 1 and 7,000 by the number of labels, 2 at least)'), option('--max-tokens', type=int, default=20_000, help='longer texts are refused (20000)'),
             option('--valid', type=float, default=0.1, help='share held out for validation (0.1); 0 learns from all and measures nothing'), option('--bs', type=int, default=32), option('--seed', type=int, default=42), *way_args]),
     evaluate=(cmd_evaluate, 'accuracy, precision, recall and F1 of a bundle', 'ulmfit-course evaluate runs/demo/bundle --data more.csv', [*bundle_args, *data_args, precision_arg]),
     predict=(cmd_predict, 'label texts', "ulmfit-course predict runs/demo/bundle 'What a film.'", [*bundle_args, option('text', nargs='*', metavar='TEXT'), option('--file', metavar='F', help='a file of texts'), option('--text-col', nargs='+', default=['text'], metavar='COL'), precision_arg]),
