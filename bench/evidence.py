@@ -6,7 +6,7 @@ none is asked twice, so a run that was stopped goes on. Learned from are trainin
 lesson 01, which no stage has seen; nothing is chosen by them.
 
 `few_labels` is the paper's figure 3; its last row is the recipe. `directions` adds a classifier that reads from the end, and
-averages the two. `heads` compares two ways to begin stage 3, `ablations` changes one thing of the recipe's stage 3, `stage2`
+averages the two. `heads` compares ways to begin stage 3, `ablations` changes one thing of the recipe's stage 3, `stage2`
 one of stage 2. All but `directions` also ask what the language model still knows of Wikipedia. `sentences` and `topics` are
 other tasks: sentences of film critics, and news to be sorted (`ulmfit_course.data.reuters` says where they are to be had)."""
 import argparse, json, os, statistics, sys, time
