@@ -73,11 +73,11 @@ def test_stages_from_scratch(folder):
         assert json.loads((folder/f'{command[0]}-turned'/'config.json').read_text('utf8'))['backwards'] is True
     data = split(sample(imdb(), 60), test=0.2)
     data[data.split != 'test'].to_csv(folder/'train.csv', index=False)
-    for out_of, ways in (('bundle', []), ('one', ['--forwards'])):   # both directions where there are models of both
+    for out_of, ways in (('bundle', []), ('forward', ['--forwards'])):   # both directions where there are models of both
         status, out, err = run('train', '--model', 'lm', '--data', 'train.csv', '--out', out_of, '--epochs', 1, 0, 0, 1, '--valid', 0.2, *ways, '--json', cwd=folder)
         assert status == 0 and json.loads(out)['models'] == ('lm' if ways else 'lm, lm-backwards'), err
     said = []
-    for bundles in (['one'], ['bundle/also'], ['bundle'], ['one', '--also', 'bundle/also']):
+    for bundles in (['forward'], ['bundle/also'], ['bundle'], ['forward', '--also', 'bundle/also']):
         status, out, err = run('predict', bundles[0], 'What a film.', 'Never again.', *bundles[1:], '--json', cwd=folder)
         assert status == 0, err
         assert [a['label'] in ('neg', 'pos') for a in json.loads(out)] == [True, True]
