@@ -14,7 +14,8 @@ def together(
     card, # of the later training
     earlier, # the card of what it went on from
 ) -> dict: # one card
-    "What two trainings, the second from where the first ended, have read and taken"
+    "What two trainings, the second from where the first ended, have read and taken; a card that tells of both stays as it is"
+    if card['command'].startswith(earlier['command']+';'): return card
     parts, seconds = len(earlier['curve']), earlier['seconds']
     later = [c | dict(part=c['part']+parts, seconds=round(c['seconds']+seconds, 1)) for c in card['curve']]
     return card | dict(parent=earlier['parent'], command=f"{earlier['command']}; {card['command']}", curve=[*earlier['curve'], *later],

@@ -379,6 +379,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                      'ulmfit_course/inference.py'),
                                          'ulmfit_course.inference.TextClassifier.__init__': ( 'inference.html#textclassifier.__init__',
                                                                                               'ulmfit_course/inference.py'),
+                                         'ulmfit_course.inference.TextClassifier.members': ( 'inference.html#textclassifier.members',
+                                                                                             'ulmfit_course/inference.py'),
                                          'ulmfit_course.inference.TextClassifier.predict': ( 'inference.html#textclassifier.predict',
                                                                                              'ulmfit_course/inference.py'),
                                          'ulmfit_course.inference.TextClassifier.predict_file': ( 'inference.html#textclassifier.predict_file',

@@ -74,7 +74,9 @@ class TextClassifier:
         self.model.load_state_dict(ck.weights)
         self.model.eval().to(self.device)
         if precision == 'int8': self.model[0].module = Int8Encoder(self.model[0].module)
-        self.members = self,  # as an `Ensemble` has
+
+    @property
+    def members(self): return self,   # as an `Ensemble` has
 
 precisions = 'float32', 'bf16', 'int8'
 
@@ -168,6 +170,7 @@ def predict_file(self: TextClassifier,
 # %% ../nbs/12_inference.ipynb #63de25ff
 class Ensemble(TextClassifier):
     "Classifiers that answer as one, with the mean of their probabilities: a forward and a backward one, for example"
+    members = ()
     def __init__(self, *members):
         self.members, self.labels, self.config = members, members[0].labels, members[0].config
         if any(m.labels != self.labels for m in members): raise CourseError("these classifiers know other labels, or in another order: only those of the same labels can be averaged")
