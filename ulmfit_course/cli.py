@@ -96,17 +96,21 @@ def tracer(
     return Trace()
 
 def at_home(
-    ck # a language model at rest; `None`: there is none
+    ck, # a language model at rest; `None`: there is none
+    texts # that a classifier is to learn from
 ) -> bool:
-    "Whether it has read much in stage 2: two million tokens, some seven thousand reviews"
-    return bool(ck) and ck.config['stage'] == 'lm_finetuning' and ck.config.get('card', {}).get('tokens_seen', 0) >= 2_000_000
+    "Whether it has read much in stage 2, two million tokens or some seven thousand reviews, and knows nine of ten words of these texts"
+    from ulmfit_course.tokenization import WordTokenizer
+    if not ck or ck.config['stage'] != 'lm_finetuning' or ck.config.get('card', {}).get('tokens_seen', 0) < 2_000_000: return False
+    known, words = set(ck.vocab), [w for tokens in WordTokenizer()(list(texts)[:100]) for w in tokens]
+    return sum(w in known for w in words) >= 0.9*len(words)
 
 def recipe(
     n:int, # labelled texts
-    at_home:bool=True # the encoder knows such texts
+    familiar:bool=True # the encoder is at home in such texts
 ) -> dict: # `lin_ftrs`, `epochs`, `lr`, `window` of `stage3`
     "Where labels are very few, whole texts are read and the head is solved, all that an encoder at home needs; else there is more to be learned, from windows"
-    if n < 500: return dict(lin_ftrs=None, epochs=(0, 0, 0, 0 if at_home else 10), lr=1e-2, window=10_000)
+    if n < 500: return dict(lin_ftrs=None, epochs=(0, 0, 0, 0 if familiar else 10), lr=1e-2, window=10_000)
     return dict(lin_ftrs=50, epochs=(1, 1, 1, max(2, 7000//n)), lr=2e-2, window=150)
 
 # %% ../nbs/15_cli.ipynb #85c64aec
@@ -133,7 +137,7 @@ def stage3(
     from ulmfit_course.classifier import text_classifier_learner
     from ulmfit_course.pretraining import load_pretrained, quietly
     ck = load_pretrained(model) if model is not None else None
-    usual = recipe(len(train), at_home(ck))
+    usual = recipe(len(train), at_home(ck, train.text))
     if unknown := set(kw) - set(usual): raise CourseError(f"unknown settings {sorted(unknown)}: stage 3 has {', '.join(usual)}")
     kw = {**usual, **kw}
     epochs = epochs or kw['epochs']
