@@ -167,9 +167,9 @@ def test_tokenize_reads_standard_input(folder):
 
 def test_models_lists_what_ships(folder):
     models = json.loads(run('models', '--json', cwd=folder)[1])
-    assert {'wiki-small', 'imdb-small', 'imdb-small-backwards'} <= set(models)
+    assert {f'{o}-small{end}' for o in ('wiki', 'imdb') for end in ('', '-backwards')} <= set(models)
 
-@pytest.mark.parametrize('model', ['wiki-small', 'imdb-small', 'imdb-small-backwards'])
+@pytest.mark.parametrize('model', ['wiki-small', 'wiki-small-backwards', 'imdb-small', 'imdb-small-backwards'])
 def test_what_a_card_claims_is_found_again(folder, model):
     from ulmfit_course.pretraining import models
     status, out, err = run('perplexity', model, '--json', cwd=folder)
