@@ -137,9 +137,9 @@ def stage3(
     from ulmfit_course.classifier import text_classifier_learner
     from ulmfit_course.pretraining import load_pretrained, quietly
     ck = load_pretrained(model) if model is not None else None
-    usual = recipe(len(train), at_home(ck, train.text))
-    if unknown := set(kw) - set(usual): raise CourseError(f"unknown settings {sorted(unknown)}: stage 3 has {', '.join(usual)}")
-    kw = {**usual, **kw}
+    known = recipe(len(train))
+    if unknown := set(kw) - set(known): raise CourseError(f"unknown settings {sorted(unknown)}: stage 3 has {', '.join(known)}")
+    kw = {**recipe(len(train), at_home(ck, train.text)), **kw}
     epochs = epochs or kw['epochs']
     dls = classifier_dataloaders(train, valid, vocab or ck.vocab, bs=bs, backwards=backwards, window=kw['window'], max_tokens=max_tokens)
     learn = text_classifier_learner(dls, ck, drop_mult=drop_mult, backwards=backwards, lin_ftrs=kw['lin_ftrs'], config=config, verbose=False)
