@@ -7,8 +7,9 @@ lesson 01, which no stage has seen; nothing is chosen by them.
 
 `few_labels` is the paper's figure 3; its last row is the recipe. `directions` adds a classifier that reads from the end, and
 averages the two. `heads` compares a head that is trained with one that is solved, and averages a classifier of each;
-`ablations` changes one thing of the recipe's stage 3, `stage2` one of stage 2. All but `directions` also ask what the language model still knows of Wikipedia. `sentences` and `topics` are
-other tasks: sentences of film critics, and news to be sorted (`ulmfit_course.data.reuters` says where they are to be had)."""
+`ablations` changes one thing of the recipe's stage 3, `stage2` one of stage 2. All but `directions` also ask what the
+language model still knows of Wikipedia. `sentences` and `topics` are other tasks: sentences of film critics, and news to be
+sorted (`ulmfit_course.data.reuters` says where they are to be had)."""
 import argparse, json, os, statistics, sys, time
 from functools import cache, partial
 from itertools import product
@@ -93,7 +94,7 @@ def trained_head(train, valid, test):
     "Two layers, trained for an epoch, then one layer group more each epoch, then all: the head and rates of the recipe for many labels"
     return ulmfit(train, valid, test, lin_ftrs=50, epochs=(1, 1, 1, min(20, 7000//len(train))), lr=2e-2)
 
-solved = partial(ulmfit, lin_ftrs=None, epochs=(0, 0, 0, 0), lr=1e-2, window=10_000)   # a linear head on the encoder as stage 2 left it
+solved = partial(ulmfit, lin_ftrs=None, epochs=(0, 0, 0, 0), window=10_000)   # a linear head on the encoder as stage 2 left it
 
 def own_stage2(train, valid, test):
     "Stage 2 on the labelled texts alone"

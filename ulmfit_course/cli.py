@@ -97,13 +97,12 @@ def tracer(
 
 def at_home(
     ck, # a language model at rest; `None`: there is none
-    texts # that a classifier is to learn from
+    train # labelled texts: column `text`
 ) -> bool:
     "Whether it has read much in stage 2, two million tokens or some seven thousand reviews, and knows nine of ten words of these texts"
-    from ulmfit_course.tokenization import WordTokenizer
+    from ulmfit_course.tokenization import WordTokenizer, count_tokens, oov_rate
     if not ck or ck.config['stage'] != 'lm_finetuning' or ck.config.get('card', {}).get('tokens_seen', 0) < 2_000_000: return False
-    known, words = set(ck.vocab), [w for tokens in WordTokenizer()(list(texts)[:100]) for w in tokens]
-    return sum(w in known for w in words) >= 0.9*len(words)
+    return oov_rate(count_tokens(WordTokenizer()(list(train.text[:100]))), ck.vocab) <= 0.1
 
 def recipe(
     n:int, # labelled texts
@@ -137,9 +136,9 @@ def stage3(
     from ulmfit_course.classifier import text_classifier_learner
     from ulmfit_course.pretraining import load_pretrained, quietly
     ck = load_pretrained(model) if model is not None else None
-    known = recipe(len(train))
-    if unknown := set(kw) - set(known): raise CourseError(f"unknown settings {sorted(unknown)}: stage 3 has {', '.join(known)}")
-    kw = {**recipe(len(train), at_home(ck, train.text)), **kw}
+    usual = recipe(len(train), at_home(ck, train))
+    if unknown := set(kw) - set(usual): raise CourseError(f"unknown settings {sorted(unknown)}: stage 3 has {', '.join(usual)}")
+    kw = {**usual, **kw}
     epochs = epochs or kw['epochs']
     dls = classifier_dataloaders(train, valid, vocab or ck.vocab, bs=bs, backwards=backwards, window=kw['window'], max_tokens=max_tokens)
     learn = text_classifier_learner(dls, ck, drop_mult=drop_mult, backwards=backwards, lin_ftrs=kw['lin_ftrs'], config=config, verbose=False)
