@@ -109,7 +109,7 @@ def recipe(
     familiar:bool=True # the encoder is at home in such texts
 ) -> dict: # `lin_ftrs`, `epochs`, `lr`, `window` of `stage3`
     "Where labels are very few, whole texts are read and the head is solved, all that an encoder at home needs; else there is more to be learned, from windows"
-    if n < 500: return dict(lin_ftrs=None, epochs=(0, 0, 0, 0 if familiar else 10), lr=1e-2, window=10_000)
+    if n < (800 if familiar else 500): return dict(lin_ftrs=None, epochs=(0, 0, 0, 0 if familiar else 10), lr=1e-2, window=10_000)
     return dict(lin_ftrs=50, epochs=(1, 1, 1, max(2, 7000//n)), lr=2e-2, window=150)
 
 # %% ../nbs/15_cli.ipynb #85c64aec
@@ -767,7 +767,7 @@ commands = dict(
     perplexity=(cmd_perplexity, 'how well a language model foretells texts: sixty articles of Wikipedia after stage 1, five hundred test reviews after stage 2, or yours', 'ulmfit-course perplexity imdb-small',
                 [option('model', metavar='NAME|DIR'), option('--corpus', nargs='+', metavar='FILE', help='other texts, in a file as for pretrain'), option('--hold-out', type=float, default=1., help='of these, only the share that a training with the same --hold-out did not see (1: all)'), option('--text-col', default='text', help="column of the texts ('text')")]),
     train=(cmd_train, 'stage 3: train a classifier and save its bundle', 'ulmfit-course train --model imdb-small --data reviews.csv --text-col text --label-col label --out bundle',
-           [model_arg, *data_args, option('--out', required=True, type=_folder, help='bundle folder'), option('--epochs', type=int, nargs=4, metavar='N', help='epochs of the four steps of gradual unfreezing (below 500 labels the head is solved, with 0 0 0 0 after it, or 0 0 0 10 where the model has read little in stage 2; else 1 1 1 and 7,000 by the number of labels, 2 at least)'), option('--max-tokens', type=int, default=20_000, help='longer texts are refused (20000)'),
+           [model_arg, *data_args, option('--out', required=True, type=_folder, help='bundle folder'), option('--epochs', type=int, nargs=4, metavar='N', help='epochs of the four steps of gradual unfreezing (below 800 labels the head is solved, with 0 0 0 0 after it, where the model has read many such texts in stage 2; elsewhere below 500, with 0 0 0 10; else 1 1 1 and 7,000 by the number of labels, 2 at least)'), option('--max-tokens', type=int, default=20_000, help='longer texts are refused (20000)'),
             option('--valid', type=float, default=0.1, help='share held out for validation (0.1); 0 learns from all and measures nothing'), option('--bs', type=int, default=32), option('--seed', type=int, default=42), *way_args]),
     evaluate=(cmd_evaluate, 'accuracy, precision, recall and F1 of a bundle', 'ulmfit-course evaluate runs/demo/bundle --data more.csv', [*bundle_args, *data_args, precision_arg]),
     predict=(cmd_predict, 'label texts', "ulmfit-course predict runs/demo/bundle 'What a film.'", [*bundle_args, option('text', nargs='*', metavar='TEXT'), option('--file', metavar='F', help='a file of texts'), option('--text-col', nargs='+', default=['text'], metavar='COL'), precision_arg]),
