@@ -6,10 +6,10 @@ none is asked twice, so a run that was stopped goes on. Learned from are trainin
 lesson 01, which no stage has seen; nothing is chosen by them.
 
 `few_labels` is the paper's figure 3; its last row is the recipe. `directions` adds a classifier that reads from the end, and
-averages the two. `heads` compares a head that is trained with one that is solved, and averages a classifier of each;
-`ablations` changes one thing of the recipe's stage 3, `stage2` one of stage 2. All but `directions` also ask what the
-language model still knows of Wikipedia. `sentences` and `topics` are other tasks: sentences of film critics, and news to be
-sorted (`ulmfit_course.data.reuters` says where they are to be had)."""
+averages the two; its first row is the recipe of `ulmfit-course train`. `heads` compares a head that is trained with one that
+is solved, and averages a classifier of each; `ablations` changes one thing of the recipe's stage 3, `stage2` one of stage 2.
+All but `directions` also ask what the language model still knows of Wikipedia. `sentences` and `topics` are other tasks:
+sentences of film critics, and news to be sorted (`ulmfit_course.data.reuters` says where they are to be had)."""
 import argparse, json, os, statistics, sys, time
 from functools import cache, partial
 from itertools import product
@@ -90,9 +90,9 @@ def from_scratch(train, valid, test, source=None):
     ck = load_pretrained('imdb-small')
     return ulmfit(train, valid, test, None, vocab=words_of(source) if source else ck.vocab, config=ck.config['arch'], lr=6e-3, drop_mult=.1)
 
-def trained_head(train, valid, test):
+def trained_head(train, valid, test, **kw):
     "Two layers, trained for an epoch, then one layer group more each epoch, then all: the head and rates of the recipe for many labels"
-    return ulmfit(train, valid, test, lin_ftrs=50, epochs=(1, 1, 1, min(20, 7000//len(train))), lr=2e-2)
+    return ulmfit(train, valid, test, **kw, lin_ftrs=50, epochs=(1, 1, 1, min(20, 7000//len(train))), lr=2e-2)
 
 solved = partial(ulmfit, lin_ftrs=None, epochs=(0, 0, 0, 0), window=10_000)   # a linear head on the encoder as stage 2 left it
 
@@ -173,7 +173,9 @@ questions = dict(
     few_labels=dict(sizes=(100, 200, 500, 1000, 2500, 5000, 20_000), rows={
         'TF-IDF': tfidf, 'from scratch': from_scratch, 'no stage 2': partial(ulmfit, model='wiki-small'),
         'stage 2 on the labelled reviews': own_stage2, 'stage 2 on all reviews': ulmfit}),
-    directions=dict(sizes=(100, 1000), rows={'both directions': (ulmfit, partial(ulmfit, model='imdb-small-backwards'))}),
+    directions=dict(sizes=(100, 1000), rows={
+        'both directions': (ulmfit, partial(ulmfit, model='imdb-small-backwards', second=True)),
+        'both directions, both trained': (trained_head, partial(trained_head, model='imdb-small-backwards'))}),
     heads=dict(sizes=(100, 1000), rows={
         'two layers, trained': trained_head, 'linear, solved': solved, 'one of each, averaged': (trained_head, solved)}),
     ablations=dict(sizes=(1000,), rows={

@@ -95,6 +95,21 @@ def test_stage3_knows_its_settings():
     from ulmfit_course.core import CourseError
     with pytest.raises(CourseError, match=r"unknown settings \['rate'\]: stage 3 has lin_ftrs, epochs, lr, window"): stage3([], [], None, rate=1e-2)
 
+@pytest.mark.parametrize('options, solved', [([], [False, True]), (['--backwards'], [False]), (['--epochs', '1', '0', '0', '0'], [False, False])])
+def test_the_second_direction_is_left_to_its_head(tmp_path, monkeypatch, options, solved):
+    "With 900 labels `train` trains one direction and solves the other, unless it is told how to train"
+    model = 'imdb-small' + '-backwards'*('--backwards' in options)
+    pd.DataFrame(dict(text=['a fine film', 'a poor film']*450, label=['pos', 'neg']*450)).to_csv(tmp_path/'r.csv', index=False)
+    class Asked(Exception): pass
+    asked = []
+    def stage3(train, valid, ck, second, **kw):
+        asked.append(not cli.recipe(len(train), cli.at_home(ck, train), second)['lin_ftrs'])
+        if len(asked) == len(solved): raise Asked
+    monkeypatch.setattr(cli, 'stage3', stage3)
+    args = cli.parser().parse_args(['train', '--model', model, '--data', str(tmp_path/'r.csv'), '--out', str(tmp_path/'b'), '--valid', '0', *options])
+    with pytest.raises(Asked): args.run(args)
+    assert asked == solved
+
 def test_speedrun_in_both_directions(folder):
     "From the stage-1 models of the test before: stage 2, stage 3 and the test, forward, backward and together"
     status, out, err = run('speedrun', '--model', 'wiki', '--out', 'fast', '--json', cwd=folder)

@@ -18,7 +18,7 @@ def few(monkeypatch):
     monkeypatch.setattr(evidence, 'splits', lambda source="imdb": cut)
     monkeypatch.setattr(evidence, 'on_wikipedia', partial(evidence.on_wikipedia, n=1))
     evidence.stage2_of.cache_clear()
-    monkeypatch.setattr(cli, 'recipe', lambda n, familiar=True: dict(lin_ftrs=50, epochs=(1, 1, 1, 1), lr=2e-2, window=150))
+    monkeypatch.setattr(cli, 'recipe', lambda n, familiar=True, second=False: dict(lin_ftrs=50, epochs=(1, 1, 1, 1), lr=2e-2, window=150))
 
 def run(*args, results):
     return subprocess.run([sys.executable, bench/'evidence.py', *args, '--results', results], capture_output=True, text=True)
