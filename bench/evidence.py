@@ -92,7 +92,7 @@ def from_scratch(train, valid, test, source=None):
 
 def trained_head(train, valid, test, **kw):
     "Two layers, trained for an epoch, then one layer group more each epoch, then all: the head and rates of the recipe for many labels"
-    return ulmfit(train, valid, test, **kw, lin_ftrs=50, epochs=(1, 1, 1, min(20, 7000//len(train))), lr=2e-2)
+    return ulmfit(train, valid, test, **kw, lin_ftrs=50, epochs=(1, 1, 1, max(2, min(20, 7000//len(train)))), lr=2e-2, window=150)
 
 solved = partial(ulmfit, lin_ftrs=None, epochs=(0, 0, 0, 0), window=10_000)   # a linear head on the encoder as stage 2 left it
 

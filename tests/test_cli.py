@@ -100,15 +100,15 @@ def test_the_second_direction_is_left_to_its_head(tmp_path, monkeypatch, options
     "With 900 labels `train` trains one direction and solves the other, unless it is told how to train"
     model = 'imdb-small' + '-backwards'*('--backwards' in options)
     pd.DataFrame(dict(text=['a fine film', 'a poor film']*450, label=['pos', 'neg']*450)).to_csv(tmp_path/'r.csv', index=False)
-    class Asked(Exception): pass
     asked = []
-    def stage3(train, valid, ck, second, **kw):
-        asked.append(not cli.recipe(len(train), cli.at_home(ck, train), second)['lin_ftrs'])
-        if len(asked) == len(solved): raise Asked
-    monkeypatch.setattr(cli, 'stage3', stage3)
-    args = cli.parser().parse_args(['train', '--model', model, '--data', str(tmp_path/'r.csv'), '--out', str(tmp_path/'b'), '--valid', '0', *options])
-    with pytest.raises(Asked): args.run(args)
-    assert asked == solved
+    def recipe(n, familiar, second):
+        asked.append(usual(n, familiar, second)['lin_ftrs'] is None)
+        return usual(100)   # the head alone, in seconds
+    usual = cli.recipe
+    monkeypatch.setattr(cli, 'recipe', recipe)
+    args = cli.parser().parse_args(['train', '--model', model, '--data', str(tmp_path/'r.csv'), '--out', str(tmp_path/'b'), '--valid', '0', '--json', *options])
+    args.run(args)
+    assert asked == solved and (tmp_path/'b'/'also').is_dir() == (len(solved) == 2)
 
 def test_speedrun_in_both_directions(folder):
     "From the stage-1 models of the test before: stage 2, stage 3 and the test, forward, backward and together"

@@ -109,7 +109,7 @@ def recipe(
     familiar:bool=True, # the encoder is at home in such texts
     second:bool=False # what comes of it is averaged with a classifier that reads the other way
 ) -> dict: # `lin_ftrs`, `epochs`, `lr`, `window` of `stage3`
-    "Where labels are few, whole texts are read and the head is solved, all that an encoder at home needs; else there is more to be learned, from windows"
+    "Few labels: whole texts and a solved head, which is all that an encoder at home needs. More: gradual unfreezing, on windows. For the second of two classifiers labels are few for longer"
     few = 500 if not familiar else 5000 if second else 800
     if n < few: return dict(lin_ftrs=None, epochs=(0, 0, 0, 0 if familiar else 10), lr=1e-2, window=10_000)
     return dict(lin_ftrs=50, epochs=(1, 1, 1, max(2, 7000//n)), lr=2e-2, window=150)
@@ -139,7 +139,7 @@ def stage3(
     from ulmfit_course.classifier import text_classifier_learner
     from ulmfit_course.pretraining import load_pretrained, quietly
     ck = load_pretrained(model) if model is not None else None
-    usual = recipe(len(train), at_home(ck, train), second)
+    usual = recipe(len(train), at_home(ck, train), second and not epochs)
     if unknown := set(kw) - set(usual): raise CourseError(f"unknown settings {sorted(unknown)}: stage 3 has {', '.join(usual)}")
     kw = {**usual, **kw}
     epochs = epochs or kw['epochs']
@@ -590,9 +590,9 @@ def cmd_train(a):
     texts.index += 1  # as rows are counted in the messages
     parts = split(texts, valid=a.valid, test=0.)
     train, valid = (parts[parts.split == n] for n in ('train', 'valid'))
-    def fitted(backwards, ck):  # where both directions are trained, the backward one is the second
+    def fitted(backwards, ck):
         set_seed(a.seed)
-        return stage3(train, valid if len(valid) else train[:1], ck, epochs=a.epochs and tuple(a.epochs), bs=a.bs, backwards=backwards, second=a.both and backwards and not a.epochs, bar=not a.json, max_tokens=a.max_tokens)
+        return stage3(train, valid if len(valid) else train[:1], ck, epochs=a.epochs and tuple(a.epochs), bs=a.bs, backwards=backwards, second=a.both and backwards, bar=not a.json, max_tokens=a.max_tokens)
     learners = [fitted(backwards, ck) for backwards,_,ck in ways]
     models, found = [a.model+end for _,end,_ in ways], {}
     if len(valid):
@@ -770,7 +770,7 @@ commands = dict(
     perplexity=(cmd_perplexity, 'how well a language model foretells texts: sixty articles of Wikipedia after stage 1, five hundred test reviews after stage 2, or yours', 'ulmfit-course perplexity imdb-small',
                 [option('model', metavar='NAME|DIR'), option('--corpus', nargs='+', metavar='FILE', help='other texts, in a file as for pretrain'), option('--hold-out', type=float, default=1., help='of these, only the share that a training with the same --hold-out did not see (1: all)'), option('--text-col', default='text', help="column of the texts ('text')")]),
     train=(cmd_train, 'stage 3: train a classifier and save its bundle', 'ulmfit-course train --model imdb-small --data reviews.csv --text-col text --label-col label --out bundle',
-           [model_arg, *data_args, option('--out', required=True, type=_folder, help='bundle folder'), option('--epochs', type=int, nargs=4, metavar='N', help='epochs of the four steps of gradual unfreezing (below 800 labels, and below 5,000 in the second direction, the head is solved, with 0 0 0 0 after it, where the model has read many such texts in stage 2; elsewhere below 500, with 0 0 0 10; else 1 1 1 and 7,000 by the number of labels, 2 at least)'), option('--max-tokens', type=int, default=20_000, help='longer texts are refused (20000)'),
+           [model_arg, *data_args, option('--out', required=True, type=_folder, help='bundle folder'), option('--epochs', type=int, nargs=4, metavar='N', help='epochs of the four steps of gradual unfreezing (if left out, by the number of labels and what the model has read: lesson 15)'), option('--max-tokens', type=int, default=20_000, help='longer texts are refused (20000)'),
             option('--valid', type=float, default=0.1, help='share held out for validation (0.1); 0 learns from all and measures nothing'), option('--bs', type=int, default=32), option('--seed', type=int, default=42), *way_args]),
     evaluate=(cmd_evaluate, 'accuracy, precision, recall and F1 of a bundle', 'ulmfit-course evaluate runs/demo/bundle --data more.csv', [*bundle_args, *data_args, precision_arg]),
     predict=(cmd_predict, 'label texts', "ulmfit-course predict runs/demo/bundle 'What a film.'", [*bundle_args, option('text', nargs='*', metavar='TEXT'), option('--file', metavar='F', help='a file of texts'), option('--text-col', nargs='+', default=['text'], metavar='COL'), precision_arg]),
