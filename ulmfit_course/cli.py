@@ -385,7 +385,7 @@ def endings(
     backward = f'{model}-backwards'
     return ['', *['-backwards']*(backward in models() or Path(backward).is_dir())]
 
-on_two_cores = {'stage 2': 0.2, 'stage 3': 0.06, 'test': 0.02}  # seconds a text
+on_two_cores = {'stage 2': 0.2, 'stage 3': 0.08, 'test': 0.02}  # seconds a text
 
 def speedrun_shares(
     ways:list, # endings of the models' names, one a direction
