@@ -48,7 +48,7 @@ def test_a_bundle_holds_one_classifier_or_two(learn, clas, tmp_path):
 def test_same_as_the_learner(learn, clas):
     texts = list(frame(16, 1).text)
     probs = predictions(learn)[0]
-    assert np.allclose(clas.probabilities(texts), probs, atol=0.01) and (probs.max(1).values > 0.8).all()
+    assert np.allclose(clas.probabilities(texts), probs, atol=0.01) and (probs.max(1) > 0.8).all()
     label, index, probs = clas.predict(texts[0])
     l, i, p = learn.predict(texts[0])
     assert (label, int(index)) == (l, int(i)) and torch.allclose(probs, p, atol=0.01) and probs.dtype == torch.float32
