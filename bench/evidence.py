@@ -15,7 +15,7 @@ from functools import cache, partial
 from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from ulmfit_course.cli import stage3_rates
+from ulmfit_course.cli import recipe, stage3_rates
 
 here = Path(__file__).parent
 
@@ -94,7 +94,7 @@ def trained_head(train, valid, test, **kw):
     "Two layers, trained for an epoch, then one layer group more each epoch, then all: the head and rates of the recipe for many labels"
     return ulmfit(train, valid, test, **kw, lin_ftrs=50, epochs=(1, 1, 1, max(2, min(20, 7000//len(train)))), lr=2e-2, window=150)
 
-solved = partial(ulmfit, lin_ftrs=None, epochs=(0, 0, 0, 0), window=10_000)   # a linear head on the encoder as stage 2 left it
+solved = partial(ulmfit, **recipe(100))   # a linear head on the encoder as stage 2 left it
 
 def own_stage2(train, valid, test):
     "Stage 2 on the labelled texts alone"
