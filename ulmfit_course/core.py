@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['profiles', 'CourseError', 'Profile', 'default_profile', 'profile', 'set_seed', 'atomic_path', 'check_folder',
-           'atomic_folder', 'write_json', 'home', 'text_hash', 'Checkpoint', 'tied_weights', 'save_checkpoint',
-           'load_checkpoint', 'environment', 'save_run', 'figure_html', 'show_figure']
+           'atomic_folder', 'write_json', 'home', 'text_hash', 'Checkpoint', 'tied_weights', 'int8_rows', 'packed',
+           'unpacked', 'save_checkpoint', 'load_checkpoint', 'environment', 'save_run', 'figure_html', 'show_figure']
 
 # %% ../nbs/00_core.ipynb #ee382e45
 import contextlib, dataclasses, hashlib, json, os, platform, random, shutil, tempfile, time
@@ -35,7 +35,7 @@ class Profile:
 profiles = {p.name: p for p in (
     Profile('tiny', 60, 60, 60, 8, 32, 1, 1, 60),
     Profile('cpu', 1200, 1000, 2000, 32, 70, 1, 7, 25_000),
-    Profile('gpu', 50_000, 15_000, 2500, 128, 70, 5, 7, 25_000))}
+    Profile('gpu', 50_000, 15_000, 2500, 384, 70, 5, 7, 25_000))}
 
 def default_profile() -> str: # `gpu` or `cpu`
     "The profile for this machine"
@@ -138,18 +138,50 @@ def tied_weights(
     for k,t in weights.items(): first.setdefault(place(t), k)
     return {k: first[place(t)] for k,t in weights.items() if t.numel() and first[place(t)] != k}
 
+# %% ../nbs/00_core.ipynb #1a9908b7
+def int8_rows(
+    w # weights `(n_out, n_in)`
+) -> tuple: # whole numbers of the same shape, `torch.int8`, and the scale of each row `(n_out,)`
+    "Weights in 8 bits: `w` is nearly `ints * scale[:, None]`"
+    import torch
+    scale = w.abs().amax(1).clamp_min(1e-9)/127
+    return (w/scale[:, None]).round().to(torch.int8), scale
+
+# %% ../nbs/00_core.ipynb #f6c66391
+def packed(
+    weights:dict, # name -> tensor
+    bits:int # of each weight: 32, 16 or 8
+) -> dict: # name -> tensor, and name.scale -> `(n_out,)` for a matrix in 8 bits
+    "The weights as a file keeps them, on the CPU; in 8 bits matrices alone, and the rest in 16. `CourseError` for another number of bits"
+    if bits not in (32, 16, 8): raise CourseError(f"bits={bits}: a weight is kept in 32, 16 or 8")
+    kept = {}
+    for name,w in weights.items():
+        w = w.detach().cpu()
+        if bits == 8 and w.dim() == 2: kept[name],kept[f'{name}.scale'] = int8_rows(w.float())
+        else: kept[name] = w.half() if bits < 32 and w.is_floating_point() else w.clone()
+    return {k: v.contiguous() for k,v in kept.items()}
+
+def unpacked(
+    kept:dict # as `packed` makes it
+) -> dict: # name -> tensor, in float32
+    "The weights of a file, ready to learn on"
+    scales = {k for k in kept if k.endswith('.scale') and k.removesuffix('.scale') in kept}
+    def full(name, w):
+        if f'{name}.scale' in scales: return w.float()*kept[f'{name}.scale'][:, None]
+        return w.float() if w.is_floating_point() else w
+    return {k: full(k, w) for k,w in kept.items() if k not in scales}
+
 # %% ../nbs/00_core.ipynb #064cd24d
 def save_checkpoint(
     path, # folder to write
     ck:Checkpoint, # what to write
-    half:bool=False # keep weights in 16 bits: half the bytes, about three decimal digits
+    bits:int=32 # of each weight: 32, 16 (about three decimal digits) or 8 (`int8_rows`)
 ) -> Path: # the folder
     "Write `ck` as a folder of `model.safetensors`, `vocab.json` and `config.json`, all of it or nothing"
     from safetensors.torch import save_file
     tied = tied_weights(ck.weights)
-    cast = lambda t: (t.half() if half and t.is_floating_point() else t).detach().cpu().contiguous().clone()
     with atomic_folder(path) as tmp:
-        save_file({k: cast(v) for k,v in ck.weights.items() if k not in tied}, tmp/'model.safetensors')
+        save_file(packed({k: v for k,v in ck.weights.items() if k not in tied}, bits), tmp/'model.safetensors')
         write_json(tmp/'vocab.json', list(ck.vocab))
         write_json(tmp/'config.json', {**ck.config, 'vocab_hash': text_hash(ck.vocab), 'tied': tied})
     return Path(path)
@@ -167,9 +199,8 @@ def load_checkpoint(
     try: vocab, config = (json.loads((path/f).read_text('utf8')) for f in ('vocab.json', 'config.json'))
     except ValueError as e: raise CourseError(f"{path}: vocab.json or config.json is broken ({e}); restore the folder") from None
     if text_hash(vocab) != config.get('vocab_hash'): raise CourseError(f"{path}: vocab.json is not the vocabulary that the weights were trained with; restore the folder")
-    try: weights = load_file(path/'model.safetensors')
+    try: weights = unpacked(load_file(path/'model.safetensors'))
     except SafetensorError as e: raise CourseError(f"{path}: model.safetensors is broken ({e}); restore the folder") from None
-    weights = {k: v.float() if v.is_floating_point() else v for k,v in weights.items()}
     return Checkpoint(weights | {k: weights[o] for k,o in config.pop('tied', {}).items()}, vocab, config)
 
 # %% ../nbs/00_core.ipynb #859b9c2d
