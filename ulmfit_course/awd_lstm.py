@@ -306,11 +306,11 @@ def linear_cross_entropy(
     w: Tensor,         # decoder weights `(vocab_sz, n_hid)`
     b: Tensor | None,  # decoder bias `(vocab_sz,)`
     targ: Tensor,      # ids of the words to predict `(...)`
-    chunk: int = 512,  # rows whose logits exist at the same time
+    chunk: int | None = None,  # rows whose logits exist at the same time; if not given 512, what a processor's cache holds, or on a GPU 8192
     dtype: torch.dtype | None = None,  # type to multiply in, `compute_dtype(w)` if not given
 ) -> Tensor:           # mean cross-entropy in nats
     "`F.cross_entropy(h @ w.T + b, targ)` without ever holding all the logits"
-    dtype = dtype or compute_dtype(w)
+    dtype, chunk = dtype or compute_dtype(w), chunk or (512 if h.device.type == 'cpu' else 8192)
     with torch.autocast(h.device.type, enabled=False):
         return LinearCrossEntropy.apply(h.reshape(-1, h.shape[-1]), w, b, targ.reshape(-1), chunk, dtype)
 
