@@ -1,4 +1,4 @@
-"""Measure the models that ship on texts that ship, and write it on their cards: `python docs/cards.py [MODEL...]`
+"""Measure our models, those of the package and of `pretrained/`, on texts that ship, and write it on their cards: `python docs/cards.py [MODEL...]`
 
 `python docs/cards.py MODEL --after FOLDER`: MODEL went on from FOLDER, an earlier state of itself; its card tells of both trainings."""
 import argparse, json
@@ -6,7 +6,7 @@ from argparse import Namespace
 from pathlib import Path
 from ulmfit_course.cli import cmd_perplexity
 from ulmfit_course.core import write_json
-from ulmfit_course.pretraining import pretrained_dir
+from ulmfit_course.pretraining import model_folder, pretrained_dir
 
 judged_on = dict(pretraining='sixty held-out articles, which ship with the course', lm_finetuning='five hundred test reviews of lesson 01')
 
@@ -41,4 +41,5 @@ if __name__ == '__main__':
     parser.add_argument('--after', metavar='FOLDER', help='what the one model went on from')
     args = parser.parse_args()
     if args.after and len(args.models) != 1: parser.error('--after goes with one model')
-    for name in args.models or sorted(f.parent.name for f in pretrained_dir.glob('*/config.json')): print(name, measure(pretrained_dir/name, args.after))
+    ours = [f.parent.name for d in (pretrained_dir, Path(__file__).parent.parent/'pretrained') for f in sorted(d.glob('*/config.json'))]
+    for name in args.models or ours: print(name, measure(model_folder(name), args.after))

@@ -171,6 +171,21 @@ def test_cudas_random_state_is_kept(streams, tmp_path):
     pretrain(*streams, tmp_path/'m', **settings)
     assert all(torch.equal(a, b) for a,b in zip(kept, torch.cuda.get_rng_state_all()))
 
+@pytest.mark.parametrize('name', ['wiki-large', 'wiki-large-backwards'])
+def test_the_large_models_lie_in_the_repository(name, tmp_path):
+    "A few articles are enough to tell weights in 8 bits from noise, and the other direction"
+    card, ck = models()[name], load_pretrained(name)
+    assert card['bytes'] < 35e6 and card['words'] == len(ck.vocab) == 30_000
+    stream = TokenStream.build(wiki_sample()[:4], tmp_path/'s', vocab=ck.vocab, n_procs=1)
+    found = evaluate_lm(model_of(ck), stream, bs=8, backwards=ck.config['backwards'])['perplexity']
+    assert found == pytest.approx(card['perplexity'], rel=0.35)
+    assert evaluate_lm(model_of(ck), stream[:2000], bs=8, backwards=not ck.config['backwards'])['perplexity'] > 5*found
+
+def test_without_the_repository_the_large_models_are_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(pretraining, 'package', tmp_path/'site-packages'/'ulmfit_course')
+    assert 'wiki-large' not in models() and 'wiki-small' in models()
+    with pytest.raises(CourseError, match='clone the repository'): load_pretrained('wiki-large-backwards')
+
 def test_load_pretrained(streams, tmp_path, monkeypatch):
     train, _ = streams
     with pytest.raises(CourseError, match='choose one of .*wikitext-103'): load_pretrained('no-such-model')

@@ -6,7 +6,7 @@
 __all__ = ['package', 'fused_adam', 'card_fields', 'pretrained_dir', 'fastai_models', 'wiki_sample', 'evaluate_lm', 'word_counts',
            'speed_callbacks', 'start_at_unigrams', 'SaveTraining', 'resume', 'quietly', 'fit_parts', 'hardware',
            'save_lm', 'origin_of', 'as_call', 'check_card', 'pretrain', 'models', 'catalogue', 'fastai_checkpoint',
-           'load_pretrained', 'model_of']
+           'model_folder', 'load_pretrained', 'model_of']
 
 # %% ../nbs/05_pretraining.ipynb #35e4aa1f
 import json, lzma, math, os, platform, tarfile, time, zlib
@@ -191,7 +191,7 @@ def save_lm(
     card |= dict(tokens_seen=len(learn.curve)*dl.bs*dl.row_len//dl.slices, valid_tokens=metrics.pop('tokens', None), **metrics,
                  seconds=seconds, hardware=hardware(), curve=learn.curve)
     ck = Checkpoint(learn.model.state_dict(), dl.vocab, dict(arch=config, stage=stage, backwards=backwards, card=card))
-    save_checkpoint(out, ck, half=True)
+    save_checkpoint(out, ck, bits=16)
     save_run(Path(out)/'run.json', dict(settings or {}, stage=stage, arch=config), metrics, seconds, (settings or {}).get('seed'), data_hash=dl.stream.meta.get('data_hash'), card=card)
     return load_checkpoint(out)
 
@@ -259,6 +259,10 @@ def pretrain(
 
 # %% ../nbs/05_pretraining.ipynb #890663a7
 pretrained_dir = package/'pretrained'
+def _places():
+    "Where models lie by name: in the package; beside it in a clone of the repository, those that are too large for it; in the course's folder"
+    return [pretrained_dir, *[package.parent/'pretrained']*(package.parent/'settings.ini').is_file(), home()/'models']
+
 fastai_models = {'wikitext-103': URLs.WT103_FWD, 'wikitext-103-backwards': URLs.WT103_BWD}
 
 def _card(folder):
@@ -268,8 +272,8 @@ def _card(folder):
                 bytes=sum(f.stat().st_size for f in folder.iterdir() if f.is_file()))
 
 def models() -> dict: # name -> card
-    "The catalogue: models that ship, those in the course's folder, and fastai's"
-    folders = [f.parent for d in (home()/'models', pretrained_dir) for f in sorted(d.glob('*/config.json')) if (f.parent/'vocab.json').is_file()]
+    "The catalogue: models that ship, those that lie in the repository or in the course's folder, and fastai's"
+    folders = [f.parent for d in reversed(_places()) for f in sorted(d.glob('*/config.json')) if (f.parent/'vocab.json').is_file()]
     fastais = {n: dict(stage='pretraining', backwards='backwards' in n, words=None, corpus='WikiText-103', download=u) for n,u in fastai_models.items()}
     return {f.name: _card(f) for f in folders} | fastais
 
@@ -291,14 +295,20 @@ def fastai_checkpoint(
     return Checkpoint(ck.weights, ck.vocab, {**ck.config, 'stage': 'pretraining'})
 
 # %% ../nbs/05_pretraining.ipynb #57fd79e3
+def model_folder(
+    name,  # a name of the catalogue, or a folder
+):         # its folder on this machine, or None
+    "Where a model lies"
+    return next((f for f in (*(d/str(name) for d in _places()), Path(name)) if (f/'config.json').is_file()), None)
+
 def load_pretrained(
     name,  # a name of the catalogue, a folder that a stage saved, or a `Checkpoint`
 ) -> Checkpoint:
     "The checkpoint called `name`. Raises `CourseError` where there is none"
     if isinstance(name, Checkpoint): return name
     if name in fastai_models: return fastai_checkpoint(name)
-    for folder in (pretrained_dir/str(name), home()/'models'/str(name), Path(name)):
-        if (folder/'config.json').is_file(): return load_checkpoint(folder)
+    if folder := model_folder(name): return load_checkpoint(folder)
+    if str(name).removesuffix('-backwards') == 'wiki-large': raise CourseError(f"{name} is too large for the package: clone the repository, or copy its folder pretrained/{name} into {home()/'models'}")
     raise CourseError(f"no pretrained model {str(name)!r}: choose one of {', '.join(models())}, or name a checkpoint folder")
 
 def model_of(
