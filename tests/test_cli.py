@@ -122,6 +122,16 @@ def test_speedrun_in_both_directions(folder):
     assert status == 0, err   # the reviews of the demo's test are others
     assert json.loads(out)['n'] == 60
 
+def test_speedrun_with_the_directions_side_by_side(folder, monkeypatch):
+    "In processes of their own, where one that fails says why"
+    monkeypatch.chdir(folder)
+    apart, together = (cli.speedrun('apart' if not o else 'together', 'tiny', 'wiki', (1, 0, 0, 0), quiet=True, at_once=o) for o in (False, True))
+    assert [r['name'] for r in together['rows']] == [r['name'] for r in apart['rows']] and together['perplexity'] == pytest.approx(apart['perplexity'], rel=0.02)
+    assert sorted(f.name for f in (folder/'together').iterdir()) == ['bundle', 'lm', 'lm-backwards', 'run.json'] and (folder/'together'/'bundle'/'also').is_dir()
+    (folder/'together'/'lm-backwards').rename(folder/'elsewhere')
+    (folder/'together'/'lm-backwards').mkdir(); (folder/'together'/'lm-backwards'/'thesis.txt').write_text('mine')
+    with pytest.raises(CourseError, match='holds other files'): cli.speedrun('together', 'tiny', 'wiki', (1, 0, 0, 0), quiet=True, at_once=True)
+
 def test_speedrun_takes_the_whole_data_set_where_there_is_a_gpu(tmp_path, monkeypatch):
     from ulmfit_course.cli import speedrun_texts
     from ulmfit_course.core import profile
