@@ -125,7 +125,7 @@ def test_speedrun_in_both_directions(folder):
 def test_speedrun_with_the_directions_side_by_side(folder, monkeypatch):
     "In processes of their own, where one that fails says why"
     monkeypatch.chdir(folder)
-    apart, together = (cli.speedrun('apart' if not o else 'together', 'tiny', 'wiki', (1, 0, 0, 0), quiet=True, at_once=o) for o in (False, True))
+    apart, together = (cli.speedrun(out, 'tiny', 'wiki', (1, 0, 0, 0), quiet=True, at_once=at_once) for out,at_once in (('apart', False), ('together', True)))
     assert [r['name'] for r in together['rows']] == [r['name'] for r in apart['rows']] and together['perplexity'] == pytest.approx(apart['perplexity'], rel=0.02)
     assert sorted(f.name for f in (folder/'together').iterdir()) == ['bundle', 'lm', 'lm-backwards', 'run.json'] and (folder/'together'/'bundle'/'also').is_dir()
     (folder/'together'/'lm-backwards').rename(folder/'elsewhere')
