@@ -8,8 +8,9 @@ lesson 01, which no stage has seen; nothing is chosen by them.
 `few_labels` is the paper's figure 3; its last row is the recipe. `directions` adds a classifier that reads from the end, and
 averages the two; its first row is the recipe of `ulmfit-course train`. `heads` compares a head that is trained with one that
 is solved, and averages a classifier of each; `ablations` changes one thing of the recipe's stage 3, `stage2` one of stage 2.
-All but `directions` also ask what the language model still knows of Wikipedia. `sentences` and `topics` are other tasks:
-sentences of film critics, and news to be sorted (`ulmfit_course.data.reuters` says where they are to be had)."""
+All these but `directions` also ask what the language model still knows of Wikipedia. `tokens` trains small language models from
+nothing, in words and in pieces of words. `sentences` and `topics` are other tasks: sentences of film critics, and news to be
+sorted (`ulmfit_course.data.reuters` says where they are to be had)."""
 import argparse, json, os, statistics, sys, time
 from functools import cache, partial
 from itertools import product
@@ -107,7 +108,7 @@ def unlabelled_stage2(train, valid, test, source):
 # --- other ways to train in stage 2
 
 def short_stage2(train, valid, test, fit=None, texts=2000):
-    "`fit(learn)` on the text of some training reviews, in the words of `wiki-small`, so that its perplexities can be compared"
+    "`fit(learn)` on the text of some training reviews, in the words of `wiki-small`, so that its perplexities can be compared; a solved head on that encoder"
     from ulmfit_course.batching import TokenStream, lm_dataloaders
     from ulmfit_course.data import sample
     from ulmfit_course.lm_finetuning import language_model_learner
@@ -119,8 +120,8 @@ def short_stage2(train, valid, test, fit=None, texts=2000):
         if fit:
             with quietly(learn): fit(learn)
         known = dict(reviews=round(evaluate_lm(learn.model, learn.dls.valid.stream)['perplexity'], 2), wikipedia=on_wikipedia(learn.model, ck.vocab))
-    labels, probs, more = ulmfit(train, valid, test, learn.checkpoint())
-    return labels, probs, known | more
+    labels, probs, _ = solved(train, valid, test, learn.checkpoint())
+    return labels, probs, known
 
 def outer(learn, lr=3e-3):
     "Embedding and decoder alone; everything between stays frozen"
@@ -131,6 +132,27 @@ def whole(learn, factor=1., schedule=None, lr=3e-3):
     from ulmfit_course.lm_finetuning import discriminative
     learn.unfreeze()
     schedule(learn, 1, discriminative(lr, len(learn.splitter(learn.model)), factor))
+
+# --- words, or pieces of words
+
+def in_tokens(train, valid, test, kind='words', size=16_000, texts=5000):
+    "Stage 1 from nothing, on the text of some training reviews in tokens of a kind; a solved head on that encoder"
+    from ulmfit_course.batching import TokenStream, classifier_dataloaders
+    from ulmfit_course.classifier import predictions, text_classifier_learner
+    from ulmfit_course.data import sample
+    from ulmfit_course.pretraining import pretrain
+    from ulmfit_course.tokenization import SubwordTokenizer, WordTokenizer
+    read, held = (list(sample(part, min(n, len(part)), 0).text) for part,n in ((splits()['train'], texts), (splits()['valid'], texts//10)))
+    tok = WordTokenizer() if kind == 'words' else SubwordTokenizer.train(read, kind, size)
+    with TemporaryDirectory() as tmp:
+        stream = TokenStream.build(read, f'{tmp}/train', tok, max_vocab=size)
+        unseen = TokenStream.build(held, f'{tmp}/valid', tok, vocab=stream.vocab)
+        ck = pretrain(stream, unseen, f'{tmp}/lm', parts=2, slices=1, bs=32, bar=False)
+    learn = text_classifier_learner(classifier_dataloaders(train, valid, ck.vocab, tok=tok), ck, lin_ftrs=None, verbose=False).fit_head()
+    probs, _ = predictions(learn, learn.dls.test_dl(list(test.text)))
+    card = ck.config['card']
+    return learn.dls.vocab[1], probs, dict(words=len(ck.vocab), tokens_read=len(stream), unknown=round(unseen.oov_rate, 4), perplexity=round(card['perplexity'], 2),
+                                           nats_a_character=round(card['valid_loss']*card['valid_tokens']/sum(map(len, held)), 4))
 
 # --- other ways to train in stage 3
 
@@ -185,10 +207,12 @@ questions = dict(
         'at once, one constant rate': by(at_once, factor=1., schedule=constant),
         'whole reviews, no windows': partial(ulmfit, window=10_000),
         **{f'no {d} dropout': by(without, dropouts=[d]) for d in dropouts}, 'no dropout': by(without, dropouts=dropouts)}),
-    stage2=dict(sizes=(100,), rows={
+    stage2=dict(sizes=(1000,), rows={
         'none': short_stage2, 'embedding and decoder alone': first(outer), 'all layers, one constant rate': first(whole, schedule=constant),
         'discriminative rates': first(whole, factor=2.6, schedule=constant), 'discriminative rates, slanted triangle': first(whole, factor=2.6, schedule=slanted),
         'one rate, slanted triangle': first(whole, schedule=slanted)}),
+    tokens=dict(sizes=(1000,), rows={
+        'words': in_tokens, **{f'pieces, {n:,}': partial(in_tokens, kind='bpe', size=n) for n in (8000, 2000)}}),
     sentences=target('rotten_tomatoes', (100, 1000, 6000)), topics=target('reuters', (100, 1000, 5000)))
 
 # --- asking

@@ -5,8 +5,8 @@ import argparse, json
 from argparse import Namespace
 from pathlib import Path
 from ulmfit_course.cli import cmd_perplexity
-from ulmfit_course.core import write_json
-from ulmfit_course.pretraining import model_folder, pretrained_dir
+from ulmfit_course.core import home, write_json
+from ulmfit_course.pretraining import model_folder, models
 
 judged_on = dict(pretraining='sixty held-out articles, which ship with the course', lm_finetuning='five hundred test reviews of lesson 01')
 
@@ -41,5 +41,5 @@ if __name__ == '__main__':
     parser.add_argument('--after', metavar='FOLDER', help='what the one model went on from')
     args = parser.parse_args()
     if args.after and len(args.models) != 1: parser.error('--after goes with one model')
-    ours = [f.parent.name for d in (pretrained_dir, Path(__file__).parent.parent/'pretrained') for f in sorted(d.glob('*/config.json'))]
+    ours = [name for name in models() if (folder := model_folder(name)) and not folder.is_relative_to(home())]
     for name in args.models or ours: print(name, measure(model_folder(name), args.after))

@@ -128,9 +128,15 @@ def test_speedrun_with_the_directions_side_by_side(folder, monkeypatch):
     apart, together = (cli.speedrun(out, 'tiny', 'wiki', (1, 0, 0, 0), quiet=True, at_once=at_once) for out,at_once in (('apart', False), ('together', True)))
     assert [r['name'] for r in together['rows']] == [r['name'] for r in apart['rows']] and together['perplexity'] == pytest.approx(apart['perplexity'], rel=0.02)
     assert sorted(f.name for f in (folder/'together').iterdir()) == ['bundle', 'lm', 'lm-backwards', 'run.json'] and (folder/'together'/'bundle'/'also').is_dir()
-    (folder/'together'/'lm-backwards').rename(folder/'elsewhere')
-    (folder/'together'/'lm-backwards').mkdir(); (folder/'together'/'lm-backwards'/'thesis.txt').write_text('mine')
-    with pytest.raises(CourseError, match='holds other files'): cli.speedrun('together', 'tiny', 'wiki', (1, 0, 0, 0), quiet=True, at_once=True)
+    for name in ('odd', 'odd-backwards'): shutil.copytree('wiki', name)   # both read from the beginning
+    with pytest.raises(CourseError, match='reads'): cli.speedrun('together', 'tiny', 'odd', (1, 0, 0, 0), quiet=True, at_once=True)
+
+def test_speedrun_looks_at_its_folders_first(folder, monkeypatch):
+    "Before it has read a text"
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(cli, 'speedrun_texts', None)
+    (folder/'theirs'/'lm-backwards').mkdir(parents=True); (folder/'theirs'/'lm-backwards'/'thesis.txt').write_text('mine')
+    with pytest.raises(CourseError, match='lm-backwards holds other files'): cli.speedrun('theirs', 'tiny', 'wiki', quiet=True)
 
 def test_speedrun_takes_the_whole_data_set_where_there_is_a_gpu(tmp_path, monkeypatch):
     from ulmfit_course.cli import speedrun_texts

@@ -19,6 +19,7 @@ import argparse, hashlib, html, importlib.util, json, math, os, re, shlex, shuti
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from functools import partial
+from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
 from textwrap import indent
@@ -463,7 +464,7 @@ def speedrun(
     p, out = p if hasattr(p, 'labels') else profile(p), Path(out)
     model = model or ('imdb-small' if p.name != 'gpu' else 'wiki-large' if model_folder('wiki-large') else 'wikitext-103')
     stage2, ways = load_pretrained(model).config['stage'] == 'pretraining', endings(model)
-    for end in ways: check_folder(out/f'bundle{end}')
+    for kept, end in product(('bundle', *['lm']*stage2), ways): check_folder(out/f'{kept}{end}')
     train, valid, test, texts = speedrun_texts(p, seed)
     if at_once is None: at_once = default_profile() == 'gpu'
     steps = Steps(speedrun_shares(ways, len(texts)*stage2, len(train), len(test)), quiet)
@@ -822,7 +823,7 @@ commands = dict(
     predict=(cmd_predict, 'label texts', "ulmfit-course predict runs/demo/bundle 'What a film.'", [*bundle_args, option('text', nargs='*', metavar='TEXT'), option('--file', metavar='F', help='a file of texts'), option('--text-col', nargs='+', default=['text'], metavar='COL'), precision_arg]),
     bench=(cmd_bench, 'time fastai and ours side by side', 'ulmfit-course bench batches --quick', [option('row', nargs='*', metavar='ROW', help='rows of bench/, all if none is named'), option('--quick', action='store_true', help='smaller, once each, nothing kept')]),
     evidence=(cmd_evidence, 'measure again what each part of ULMFiT is worth', 'ulmfit-course evidence few_labels --sizes 100 1000',
-              [option('question', metavar='QUESTION', help='few_labels, directions, heads, ablations, stage2, sentences or topics'), option('--rows', nargs='+', metavar='ROW', help='only these rows'), option('--sizes', nargs='+', type=int, metavar='N', help='only so many labels'), option('--seeds', type=int, default=3, help='runs of each (3)')]),
+              [option('question', metavar='QUESTION', help='few_labels, directions, heads, ablations, stage2, tokens, sentences or topics'), option('--rows', nargs='+', metavar='ROW', help='only these rows'), option('--sizes', nargs='+', type=int, metavar='N', help='only so many labels'), option('--seeds', type=int, default=3, help='runs of each (3)')]),
     generate=(cmd_generate, 'write text with a language model', "ulmfit-course generate imdb-small --prompt 'This film' --n 3",
               [option('model', metavar='NAME|DIR'), option('--prompt', default=''), option('--tokens', type=int, default=60), option('--temperature', type=float, default=0.8), option('--top-k', type=int, default=0), option('--top-p', type=float, default=1.), option('--n', type=int, default=1), option('--seed', type=int)]),
     lab=(cmd_lab, 'copy the lessons into a folder of yours and open them in JupyterLab', 'ulmfit-course lab my-lessons',
