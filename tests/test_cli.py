@@ -1,5 +1,7 @@
 "Whole runs through the command, as a user types it"
 import argparse, json, os, shutil, subprocess, sys
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
 import pandas as pd, pytest
 from ulmfit_course import cli
@@ -11,14 +13,23 @@ root = Path(__file__).resolve().parent.parent
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory): return tmp_path_factory.mktemp('cli')
 
-def run(*words, cwd=None, stdin=''):
-    env = os.environ | dict(ULMFIT_COURSE_PROFILE='tiny', ULMFIT_COURSE_HOME=str(cwd or '.'))
-    r = subprocess.run([sys.executable, '-c', 'import sys; from ulmfit_course.cli import main; sys.exit(main())', *map(str, words)], capture_output=True, text=True, cwd=cwd, input=stdin, env=env)
-    return r.returncode, r.stdout, r.stderr
+def run(*words, cwd, stdin='', fresh=False):
+    "The command: exit status, standard output, standard error; in this process, which has imported what it needs, or in a `fresh` one"
+    env, words = dict(ULMFIT_COURSE_PROFILE='tiny', ULMFIT_COURSE_HOME=str(cwd)), [*map(str, words)]
+    if fresh:
+        r = subprocess.run([sys.executable, '-c', 'import sys; from ulmfit_course.cli import main; sys.exit(main())', *words], capture_output=True, text=True, cwd=cwd, input=stdin, env=os.environ | env)
+        return r.returncode, r.stdout, r.stderr
+    with pytest.MonkeyPatch.context() as m, redirect_stdout(StringIO()) as out, redirect_stderr(StringIO()) as err:
+        m.chdir(cwd)
+        for k,v in env.items(): m.setenv(k, v)
+        m.setattr(sys, 'stdin', StringIO(stdin)); m.setattr(sys, 'argv', ['ulmfit-course', *words])
+        try: status = cli.main()
+        except SystemExit as e: status = e.code
+    return status, out.getvalue(), err.getvalue()
 
 def test_demo(folder):
-    status, out, err = run('demo', '--out', folder/'demo', '--json', cwd=folder)
-    assert status == 0, err
+    status, out, err = run('demo', '--out', folder/'demo', '--json', cwd=folder, fresh=True)
+    assert status == 0 and not err, err
     report = json.loads((folder/'demo'/'report.json').read_text())
     assert report == json.loads(out)
     assert report['profile'] == 'tiny' and report['seconds_total'] > 0 and report['peak_rss_mb'] < 4096

@@ -257,6 +257,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'ulmfit_course.cli.course_files': ('cli.html#course_files', 'ulmfit_course/cli.py'),
                                    'ulmfit_course.cli.curves': ('cli.html#curves', 'ulmfit_course/cli.py'),
                                    'ulmfit_course.cli.demo': ('cli.html#demo', 'ulmfit_course/cli.py'),
+                                   'ulmfit_course.cli.demo_recipe': ('cli.html#demo_recipe', 'ulmfit_course/cli.py'),
                                    'ulmfit_course.cli.demo_stage2': ('cli.html#demo_stage2', 'ulmfit_course/cli.py'),
                                    'ulmfit_course.cli.demo_texts': ('cli.html#demo_texts', 'ulmfit_course/cli.py'),
                                    'ulmfit_course.cli.directions': ('cli.html#directions', 'ulmfit_course/cli.py'),
