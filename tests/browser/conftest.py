@@ -73,7 +73,13 @@ class Lesson(Page):
 
     def open(self):
         super().__init__(self.browser, f'{self.lab.url}/lab/workspaces/{Path(self.name).stem}/tree/{self.name}?token=course&reset')
+        self.page.add_locator_handler(self.page.locator('.jp-Dialog'), self.answer)
         expect(self.page.locator('.jp-Notebook-ExecutionIndicator')).to_have_attribute('data-status', 'idle')
+
+    def answer(self, dialog):
+        "What JupyterLab asks, as it proposes itself: on a busy machine, which kernel to take, before it has found the notebook's"
+        warnings.warn(f'{self.name}: {dialog.inner_text()!r}')
+        dialog.locator('.jp-mod-accept').click()
 
     def __exit__(self, *_):
         "The kernel goes, too; several of them would not fit into memory"
