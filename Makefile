@@ -6,8 +6,8 @@ BIN := .venv/bin
 demo: .venv/installed       # ULMFiT on 1,000 labelled reviews -> runs/demo/report.html
 	$(BIN)/ulmfit-course demo
 
-test: .venv/installed       # tests/, those in a browser first, which wait most; then every notebook in its smallest profile
-	ULMFIT_COURSE_PROFILE=tiny OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder tests
+test: .venv/installed       # tests/, then every notebook in its smallest profile
+	ULMFIT_COURSE_PROFILE=tiny OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile tests
 	ULMFIT_COURSE_PROFILE=tiny OMP_NUM_THREADS=1 $(BIN)/nbdev-test --n-workers 2 --timing
 
 lab: .venv/installed        # the course in JupyterLab
