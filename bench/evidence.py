@@ -25,12 +25,16 @@ def splits(source='imdb'):
     from ulmfit_course import data
     return dict(list(data.split(getattr(data, source)()).groupby('split')))
 
+def some(part, n, seed=0, source='imdb'):
+    "So many rows of a split, or all where there are fewer"
+    from ulmfit_course.data import sample
+    rows = splits(source)[part]
+    return sample(rows, min(n, len(rows)), seed)
+
 def drawn(n, seed, source='imdb'):
     "Labelled texts to learn from, some to look at while learning, and the test texts"
-    from ulmfit_course.data import sample
-    parts = splits(source)
-    draw = lambda part, n: sample(parts[part], min(n, len(parts[part])), seed).reset_index(drop=True)
-    return draw('train', n), draw('valid', 60), parts['test']
+    draw = lambda part, n: some(part, n, seed, source).reset_index(drop=True)
+    return draw('train', n), draw('valid', 60), splits(source)['test']
 
 # --- what a language model knows
 
@@ -110,12 +114,11 @@ def unlabelled_stage2(train, valid, test, source):
 def short_stage2(train, valid, test, fit=None, texts=2000):
     "`fit(learn)` on the text of some training reviews, in the words of `wiki-small`, so that its perplexities can be compared; a solved head on that encoder"
     from ulmfit_course.batching import TokenStream, lm_dataloaders
-    from ulmfit_course.data import sample
     from ulmfit_course.lm_finetuning import language_model_learner
     from ulmfit_course.pretraining import evaluate_lm, load_pretrained, quietly
-    ck, parts = load_pretrained('wiki-small'), splits()
+    ck = load_pretrained('wiki-small')
     with TemporaryDirectory() as tmp:
-        stream = lambda part, n: TokenStream.build(sample(parts[part], min(n, len(parts[part])), 0).text, f'{tmp}/{part}', vocab=ck.vocab)
+        stream = lambda part, n: TokenStream.build(some(part, n).text, f'{tmp}/{part}', vocab=ck.vocab)
         learn = language_model_learner(lm_dataloaders(stream('train', texts), stream('valid', texts//5), bs=32, seq_len=70), ck, .1, verbose=False)
         if fit:
             with quietly(learn): fit(learn)
@@ -139,10 +142,9 @@ def in_tokens(train, valid, test, kind='words', size=16_000, texts=5000):
     "Stage 1 from nothing, on the text of some training reviews in tokens of a kind; a solved head on that encoder"
     from ulmfit_course.batching import TokenStream, classifier_dataloaders
     from ulmfit_course.classifier import predictions, text_classifier_learner
-    from ulmfit_course.data import sample
     from ulmfit_course.pretraining import pretrain
     from ulmfit_course.tokenization import SubwordTokenizer, WordTokenizer
-    read, held = (list(sample(part, min(n, len(part)), 0).text) for part,n in ((splits()['train'], texts), (splits()['valid'], texts//10)))
+    read, held = list(some('train', texts).text), list(some('valid', texts//10).text)
     tok = WordTokenizer() if kind == 'words' else SubwordTokenizer.train(read, kind, size)
     with TemporaryDirectory() as tmp:
         stream = TokenStream.build(read, f'{tmp}/train', tok, max_vocab=size)
