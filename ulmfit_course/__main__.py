@@ -1,0 +1,5 @@
+"`python -m ulmfit_course` is `ulmfit-course`"
+import sys
+from .cli import main
+
+if __name__ == '__main__': sys.exit(main())
