@@ -23,8 +23,9 @@ def ours_by_onnx_runtime(cfg, n):
     "The same network in float32, exported and read by ONNX Runtime"
     import tempfile
     import numpy as np, onnxruntime
-    from ulmfit_course.inference import batches, export_onnx
-    from ulmfit_course.tokenization import pad
+    from ulmfit_course.export import export_onnx
+    from ulmfit_course.predictors import batches
+    from ulmfit_course.vocabulary import pad
     clas, texts = our_classifier(cfg, 'float32'), reviews(64+n).text[64:].tolist()
     with tempfile.TemporaryDirectory() as tmp: session = onnxruntime.InferenceSession(export_onnx(clas, f'{tmp}/classifier.onnx'))
     def run(ids): return session.run(None, dict(ids=pad(ids), lens=np.array([len(o) for o in ids])))
@@ -40,12 +41,10 @@ def limit(machine, cfg, n):
 def extra():
     "A real classifier (`imdb-small`, all of it fine-tuned on 500 reviews) on 5,000 others, in each precision"
     import tempfile
-    from ulmfit_course.cli import stage3
-    from ulmfit_course.core import set_seed
+    from ulmfit_course.classifier import train_classifier
     from ulmfit_course.inference import load_bundle, precisions, save_bundle
-    set_seed(0)
     frame = reviews(5500)
-    learn = stage3(frame[:500], frame[500:532], 'imdb-small', epochs=(1, 1, 1, 2))
+    learn = train_classifier(frame[:500], frame[500:532], 'imdb-small', epochs=(1, 1, 1, 2), seed=0)
     with tempfile.TemporaryDirectory() as tmp:
         bundle = save_bundle(learn, f'{tmp}/bundle')
         probs = {p: load_bundle(bundle, precision=p).probabilities(frame.text[500:]) for p in precisions}

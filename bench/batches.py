@@ -3,7 +3,7 @@ import tempfile
 from itertools import islice
 from pathlib import Path
 import numpy as np
-from common import reviews, stream_of
+from common import stream_of
 
 unit, target = 'batches/s', 20
 bs, seq_len = 64, 72
@@ -27,7 +27,8 @@ def fastai(tokens, n):
 
 def ours(tokens, n):
     "Views of a memory map"
-    from ulmfit_course.batching import StreamLoader, TokenStream
+    from ulmfit_course.batching import StreamLoader
+    from ulmfit_course.streams import TokenStream
     folder = Path(tempfile.mkdtemp())
     np.save(folder/'ids.npy', corpus(tokens))
     stream = TokenStream(np.load(folder/'ids.npy', mmap_mode='r'), stream_of(5000, 16_000).vocab)
@@ -43,7 +44,7 @@ def same():
     "The same inputs and targets, batch after batch"
     import torch
     from fastai.text.all import LMDataLoader, LMTensorText
-    from ulmfit_course.batching import StreamLoader, TokenStream
+    from ulmfit_course.batching import StreamLoader
     stream = stream_of(100, 1000)[:20_001]
     theirs = LMDataLoader([LMTensorText(torch.from_numpy(stream.ids.astype(np.int64)))], bs=8, seq_len=70)
     pairs = list(zip(theirs, StreamLoader(stream, 8, 70)))

@@ -10,7 +10,7 @@ def reviews(
     n: int = 25_000,  # how many
 ):                    # frame with `text` and `label`
     "IMDb training reviews of all lengths, in one shuffled order"
-    from ulmfit_course.data import imdb
+    from ulmfit_course.readers import imdb
     return imdb().sample(frac=1, random_state=0)[:n].reset_index(drop=True)
 
 def stream_of(
@@ -18,7 +18,7 @@ def stream_of(
     max_vocab: int,  # words
 ):                   # a `TokenStream`
     "The reviews as one line of ids, made once"
-    from ulmfit_course.batching import TokenStream
+    from ulmfit_course.streams import TokenStream
     return TokenStream.cached(reviews(n).text.tolist(), max_vocab=max_vocab, min_freq=1)
 
 def words_of_10_000(): return stream_of(1000, 10_000).vocab
@@ -66,10 +66,10 @@ def our_classifier(
 ):
     "Our predictor of the same size, not trained"
     import torch
-    from ulmfit_course.classifier import text_classifier
-    from ulmfit_course.core import Checkpoint
-    from ulmfit_course.inference import TextClassifier
+    from ulmfit_course.documents import text_classifier
+    from ulmfit_course.models import Checkpoint, words_en
+    from ulmfit_course.predictors import TextClassifier
     torch.manual_seed(0)
     vocab = words_of_10_000()
-    weights = text_classifier(len(vocab), len(labels), cfg).state_dict()
-    return TextClassifier(Checkpoint(weights, vocab, dict(arch=cfg, labels=labels, backwards=False)), precision=precision)
+    weights, task = text_classifier(len(vocab), len(labels), cfg).state_dict(), dict(kind='classification', labels=labels)
+    return TextClassifier(Checkpoint(weights, vocab, dict(format=2, arch=cfg, direction='fwd', tokenizer=words_en, task=task, head={})), precision=precision)

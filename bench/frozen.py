@@ -12,8 +12,8 @@ def head_alone(learn, n):
 def fastai(cfg, n): return head_alone(fastai_classifier(cfg, reviews(n+32), n_train=n, bs=32), n)
 
 def ours(cfg, n):
-    from ulmfit_course.batching import classifier_dataloaders
-    from ulmfit_course.classifier import text_classifier_learner
+    from ulmfit_course.learners import text_classifier_learner
+    from ulmfit_course.loaders import classifier_dataloaders
     frame = reviews(n+32)
     dls = classifier_dataloaders(frame[:n], frame[n:], words_of_10_000(), bs=32)
     return head_alone(text_classifier_learner(dls, None, config=cfg), n)
@@ -25,8 +25,8 @@ def limit(machine, cfg, n):
 def same():
     "No gradient below the head, and the weights there stay as they were"
     import torch
-    from ulmfit_course.batching import classifier_dataloaders
-    from ulmfit_course.classifier import text_classifier_learner
+    from ulmfit_course.learners import text_classifier_learner
+    from ulmfit_course.loaders import classifier_dataloaders
     frame, sizes = reviews(24), dict(emb_sz=12, n_hid=16, n_layers=2)
     learn = text_classifier_learner(classifier_dataloaders(frame[:16], frame[16:], words_of_10_000(), bs=8), None, config=sizes)
     learn.freeze()

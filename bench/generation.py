@@ -21,11 +21,12 @@ def ours_in_batches_of_16(cfg, words): return written(cfg, words, 16)
 
 def written(cfg, words, n, bf16=False):
     from ulmfit_course.awd_lstm import language_model
-    from ulmfit_course.generation import Writer, sample
-    from ulmfit_course.tokenization import WordTokenizer, numericalize
+    from ulmfit_course.generation import sample_tokens
+    from ulmfit_course.generator import TextGenerator
+    from ulmfit_course.vocabulary import numericalize
     vocab = words_of_10_000()
-    writer, tok = Writer(language_model(len(vocab), cfg), vocab, bf16), WordTokenizer()
-    return lambda: sample(writer, [numericalize(tok.tokenize(prompt), vocab)], words, 0.75, n=n), words*n
+    writer = TextGenerator(language_model(len(vocab), cfg), vocab, bf16=bf16)
+    return lambda: sample_tokens(writer, [numericalize(writer.tok.tokenize(prompt), vocab)], words, 0.75, n=n), words*n
 
 def limit(machine, cfg, words):
     "For each word every weight is read once, in 16 bits, decoder included"
@@ -35,13 +36,14 @@ def same():
     "The words that reading the whole text again would choose"
     import torch
     from ulmfit_course.awd_lstm import language_model
-    from ulmfit_course.generation import Writer, sample
+    from ulmfit_course.generation import sample_tokens
+    from ulmfit_course.generator import TextGenerator
     torch.manual_seed(0)
     vocab = stream_of(100, 1000).vocab
     model = language_model(len(vocab), dict(emb_sz=20, n_hid=24, n_layers=2)).eval()
     for o in model.parameters(): o.data.mul_(3)
-    writer, text = Writer(model, vocab), [2, 30, 40]
-    new = sample(writer, [text], 12, temperature=0)[0]
+    writer, text = TextGenerator(model, vocab), [2, 30, 40]
+    new = sample_tokens(writer, [text], 12, temperature=0)[0]
     for i,word in enumerate(new):
         model.reset()
         logits = writer.step(torch.tensor([text + new[:i]]))[0]

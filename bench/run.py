@@ -23,7 +23,7 @@ def measure(
     case, # what to do, as the side takes it
 ):
     "Units a second and memory of one side, in this process"
-    from ulmfit_course.cli import peak_rss_mb
+    from ulmfit_course.core import peak_rss_mb
     module = importlib.import_module(row)
     work, units = getattr(module, side)(**case)
     before = peak_rss_mb()

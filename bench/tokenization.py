@@ -21,8 +21,8 @@ def fastai(n, procs):
 
 def ours(n, procs):
     "One pass from the texts to a stream file"
-    import spacy.lang.en   # fastai has it imported, too, before it begins
-    from ulmfit_course.batching import TokenStream
+    import spacy.lang.en  # noqa: F401 (fastai has it imported, too, before it begins)
+    from ulmfit_course.streams import TokenStream
     texts = reviews(n).text.tolist()
     def work():
         with tempfile.TemporaryDirectory() as tmp: return len(TokenStream.build(texts, Path(tmp)/'stream', n_procs=procs))
@@ -35,7 +35,7 @@ def limit(machine, n, procs):
 
 def same():
     "The same ids, text after text"
-    from ulmfit_course.batching import TokenStream
+    from ulmfit_course.streams import TokenStream
     texts = reviews(60).text.tolist()
     vocab, ids = fastai(60, 1)[0]()
     with tempfile.TemporaryDirectory() as tmp:

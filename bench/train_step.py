@@ -15,14 +15,13 @@ def fastai_lm(train, valid, cfg, bs=bs, **drop):
     return LMLearner(DataLoaders(loader(train), loader(valid)), model, loss_func=CrossEntropyLossFlat(), splitter=awd_lstm_lm_split)
 
 def our_lm(train, valid, cfg, bs=bs, cbs=None, **drop):
-    "The learner of rooms 05 and 06"
+    "The learner of lessons 05 and 06"
     from fastai.callback.rnn import rnn_cbs
-    from fastai.learner import Learner
     from fastai.losses import CrossEntropyLossFlat
     from ulmfit_course.awd_lstm import language_model
     from ulmfit_course.batching import lm_dataloaders
-    from ulmfit_course.pretraining import fused_adam, speed_callbacks
-    return Learner(lm_dataloaders(train, valid, bs, seq_len), language_model(len(train.vocab), dict(cfg, **drop)), loss_func=CrossEntropyLossFlat(),
+    from ulmfit_course.training import FastLearner, fused_adam, speed_callbacks
+    return FastLearner(lm_dataloaders(train, valid, bs, seq_len), language_model(len(train.vocab), dict(cfg, **drop)), loss_func=CrossEntropyLossFlat(),
                    opt_func=fused_adam, cbs=[*rnn_cbs(2., 1.), *(speed_callbacks() if cbs is None else cbs)])   # AR and TAR as in the LMLearner
 
 def passes(make, cfg, words, steps):
@@ -64,7 +63,7 @@ def extra():
 def same():
     "The same losses, batch after batch, from the same weights without dropout"
     from fastai.text.all import Adam
-    from ulmfit_course.awd_lstm import FusedLoss
+    from ulmfit_course.training import FusedLoss
     import torch
     tiny, off = dict(emb_sz=20, n_hid=24, n_layers=2), dict(output_p=0., hidden_p=0., input_p=0., embed_p=0., weight_p=1e-9)   # with 0 fastai's reset fails
     stream = stream_of(100, 1000)[:8*(seq_len*6+1)]

@@ -2,12 +2,13 @@
 import importlib, inspect, json, re, sys
 from pathlib import Path
 from fastcore.docments import docments, empty
-from outputs import still
-from readme import split_source
 from sphinx.cmd.build import main as sphinx
 
 here = Path(__file__).resolve().parent
 root, pages, site = here.parent, here/'_build/pages', here/'_build/html'
+sys.path.insert(0, str(root/'tools'))
+from outputs import still
+from readme import split_source
 package = 'ulmfit_course'
 
 # Lessons
@@ -35,9 +36,20 @@ def lesson(
     "The lesson as a page, with a link to its module's reference"
     nb = json.loads(path.read_text('utf8'))
     cells = [o for o in map(page_cell, nb['cells']) if o]
-    if path.name == 'index.ipynb': cells.append(markdown(contents()))
-    elif (module := exported_module(nb)): cells.append(markdown(f'Reference: [{package}.{module}](api/{module}.md)'))
+    up = '../'*(len(path.relative_to(root/'nbs').parts) - 1)
+    if path.name == 'index.ipynb': cells = [{**c, 'source': within(''.join(c['source']))} for c in cells] + [markdown(contents())]
+    elif (module := exported_module(nb)): cells.append(markdown(f'Reference: [{package}.{module}]({up}api/{module}.md)'))
     return json.dumps({**nb, 'cells': cells, 'metadata': {**nb['metadata'], 'language_info': dict(name='python', pygments_lexer='ipython3')}})
+
+def within(
+    source:str, # Markdown of a file in the repository
+) -> str:
+    "Links to what the site has as pages: notebooks, and the project's own files"
+    return re.sub(r'\]\((?:\.\./|nbs/)(?=[\w/]+\.(?:ipynb|md)\))', '](', source)
+
+def about_project() -> list: # paths
+    "How the project is built, how to change it, what changed"
+    return [p for p in (root/f'{name}.md' for name in ('ARCHITECTURE', 'CONTRIBUTING', 'CHANGELOG')) if p.exists()]
 
 def markdown(
     source:str, # Markdown
@@ -55,15 +67,16 @@ def notebooks() -> list: # paths, in order
     return sorted(p for p in (root/'nbs').rglob('*.ipynb') if '.ipynb_checkpoints' not in p.parts)
 
 def contents() -> str: # hidden tables of contents, which fill the side bar
-    "Lessons, tutorials and reference, as Sphinx wants them"
+    "Lessons, tutorials, library, reference and project, as Sphinx wants them"
     names = [p.relative_to(root/'nbs').with_suffix('').as_posix() for p in notebooks()]
     parts = {'Lessons': [o for o in names if re.match(r'\d', o)], 'Tutorials': [o for o in names if o.startswith('tutorials/')],
-             'Reference': [f'api/{m}' for m in modules()]}
+             'Library': [o for o in names if o.startswith('library/')], 'Reference': [f'api/{m}' for m in modules()],
+             'Project': [p.stem for p in about_project()]}
     return '\n\n'.join(f'```{{toctree}}\n:hidden:\n:caption: {k}\n\n' + '\n'.join(v) + '\n```' for k,v in parts.items() if v)
 
 # Reference
 
-def modules() -> dict: # name -> path of its lesson
+def modules() -> dict: # name -> path of its notebook
     "The modules, in the order of the lessons"
     found = {p: exported_module(json.loads(p.read_text('utf8'))) for p in notebooks()}
     return {m: p for p,m in found.items() if m}
@@ -165,12 +178,12 @@ def directive(
 
 def reference(
     module:str, # such as `core`
-    path:Path, # its lesson
+    path:Path, # its notebook
 ) -> str: # Markdown
     "The page of one module"
     doc = inspect.getdoc(importlib.import_module(f'{package}.{module}')) or ''
-    lesson = f'[{path.stem.replace("_", " ")}](../{path.name})'
-    return '\n\n'.join([f'# {package}.{module}', doc.split('\n\nDocs:')[0], f'Lesson: {lesson}', f'```{{py:module}} {package}.{module}\n```', *filter(None, (entry(module, n) for n in names(module)))]) + '\n'
+    lesson = f'[{path.stem.replace("_", " ")}](../{path.relative_to(root/"nbs").as_posix()})'
+    return '\n\n'.join([f'# {package}.{module}', doc.split('\n\nDocs:')[0], f'Notebook: {lesson}', f'```{{py:module}} {package}.{module}\n```', *filter(None, (entry(module, n) for n in names(module)))]) + '\n'
 
 # The site
 
@@ -188,7 +201,8 @@ def build() -> int: # Sphinx's exit code
     written = [write(pages/p.relative_to(root/'nbs'), lesson(p)) for p in notebooks()]
     written += [write(pages/f'api/{m}.md', reference(m, p)) for m,p in modules().items()]
     written += [write(pages/p.relative_to(root/'nbs'), p.read_text('utf8')) for p in (root/'nbs/results').glob('*.json')]
-    for p in [root/'LICENSE', *sorted((root/'bench/results').glob('*.json'))]: write(pages.parent/p.relative_to(root), p.read_text('utf8')) # the front door links to them as ../
+    written += [write(pages/p.name, within(p.read_text('utf8'))) for p in about_project()]
+    for p in [root/'LICENSE', *(p for part in ('bench', 'experiments') for p in sorted((root/part/'results').glob('*.json')))]: write(pages.parent/p.relative_to(root), p.read_text('utf8')) # the front door links to them as ../
     for p in pages.rglob('*.*'):
         if p not in written: p.unlink()
     return sphinx(['-q', '-b', 'html', '-c', str(here), '-d', str(here/'_build/doctrees'), str(pages), str(site)])

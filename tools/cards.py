@@ -1,12 +1,12 @@
-"""Measure our models, those of the package and of `pretrained/`, on texts that ship, and write it on their cards: `python docs/cards.py [MODEL...]`
+"""Measure our models, those of the package and of `pretrained/`, on texts that ship, and write it on their cards: `python tools/cards.py [MODEL...]`
 
-`python docs/cards.py MODEL --after FOLDER`: MODEL went on from FOLDER, an earlier state of itself; its card tells of both trainings."""
+`python tools/cards.py MODEL --after FOLDER`: MODEL went on from FOLDER, an earlier state of itself; its card tells of both trainings."""
 import argparse, json
 from argparse import Namespace
 from pathlib import Path
 from ulmfit_course.cli import cmd_perplexity
-from ulmfit_course.core import home, write_json
-from ulmfit_course.pretraining import model_folder, models
+from ulmfit_course.core import cache_dir, write_json
+from ulmfit_course.models import list_models, model_folder
 
 judged_on = dict(pretraining='sixty held-out articles, which ship with the course', lm_finetuning='five hundred test reviews of lesson 01')
 
@@ -16,8 +16,8 @@ def together(
 ) -> dict: # one card
     "What two trainings, the second from where the first ended, have read and taken; a card that tells of both stays as it is"
     if card['command'].startswith(earlier['command']+';'): return card
-    parts, seconds = len(earlier['curve']), earlier['seconds']
-    later = [c | dict(part=c['part']+parts, seconds=round(c['seconds']+seconds, 1)) for c in card['curve']]
+    epochs, seconds = len(earlier['curve']), earlier['seconds']
+    later = [c | dict(epoch=c['epoch']+epochs, seconds=round(c['seconds']+seconds, 1)) for c in card['curve']]
     return card | dict(parent=earlier['parent'], command=f"{earlier['command']}; {card['command']}", curve=[*earlier['curve'], *later],
                        hardware='; '.join(dict.fromkeys([earlier['hardware'], card['hardware']])), **{k: card[k]+earlier[k] for k in ('tokens_seen', 'seconds')})
 
@@ -41,5 +41,5 @@ if __name__ == '__main__':
     parser.add_argument('--after', metavar='FOLDER', help='what the one model went on from')
     args = parser.parse_args()
     if args.after and len(args.models) != 1: parser.error('--after goes with one model')
-    ours = [name for name in models() if (folder := model_folder(name)) and not folder.is_relative_to(home())]
+    ours = [name for name in list_models() if (folder := model_folder(name)) and not folder.is_relative_to(cache_dir())]
     for name in args.models or ours: print(name, measure(model_folder(name), args.after))

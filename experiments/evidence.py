@@ -1,12 +1,12 @@
 """What each part of ULMFiT is worth: `ulmfit-course evidence QUESTION [--rows ROW ...] [--sizes N ...] [--seeds N]`
 
 A question is a table: a row says what is done, a size how many labelled reviews are learned from, a seed which reviews are
-drawn and where the network starts. An answer is written into `bench/results/QUESTION.json` as soon as it is known, and
+drawn and where the network starts. An answer is written into `experiments/results/QUESTION.json` as soon as it is known, and
 none is asked twice, so a run that was stopped goes on. Learned from are training reviews, tested are all test reviews of
 lesson 01, which no stage has seen; nothing is chosen by them.
 
 `few_labels` is the paper's figure 3; its last row is the recipe. `directions` adds a classifier that reads from the end, and
-averages the two; its first row is the recipe of `ulmfit-course train`. `heads` compares a head that is trained with one that
+averages the two; its first row is what `ulmfit-course train` does. `heads` compares a head that is trained with one that
 is solved, and averages a classifier of each; `ablations` changes one thing of the recipe's stage 3, `stage2` one of stage 2.
 All these but `directions` also ask what the language model still knows of Wikipedia. `tokens` trains small language models from
 nothing, in words and in pieces of words. `sentences` and `topics` are other tasks: sentences of film critics, and news to be
@@ -16,20 +16,20 @@ from functools import cache, partial
 from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from ulmfit_course.cli import recipe, stage3_rates
+from ulmfit_course.recipes import ClassifierRecipe
 
 here = Path(__file__).parent
 
 @cache
 def splits(source='imdb'):
-    from ulmfit_course import data
-    return dict(list(data.split(getattr(data, source)()).groupby('split')))
+    from ulmfit_course import data, readers
+    return dict(list(data.split(getattr(readers, source)()).groupby('split')))
 
 def some(part, n, seed=0, source='imdb'):
     "So many rows of a split, or all where there are fewer"
-    from ulmfit_course.data import sample
+    from ulmfit_course.data import sample_rows
     rows = splits(source)[part]
-    return sample(rows, min(n, len(rows)), seed)
+    return sample_rows(rows, min(n, len(rows)), seed)
 
 def drawn(n, seed, source='imdb'):
     "Labelled texts to learn from, some to look at while learning, and the test texts"
@@ -38,93 +38,97 @@ def drawn(n, seed, source='imdb'):
 
 # --- what a language model knows
 
-def on_wikipedia(lm, vocab, n=20, backwards=False):
-    "Perplexity on `n` articles"
-    from ulmfit_course.batching import TokenStream
+def on_wikipedia(lm, ck, n=20):
+    "Perplexity on `n` articles of the language model `lm`, whose words, tokenizer and direction are those of `ck`"
     from ulmfit_course.pretraining import evaluate_lm, wiki_sample
+    from ulmfit_course.streams import TokenStream
     with TemporaryDirectory() as tmp:
-        return round(evaluate_lm(lm, TokenStream.build(wiki_sample()[:n], f'{tmp}/stream', vocab=vocab), backwards=backwards)['perplexity'], 2)
+        return round(evaluate_lm(lm, TokenStream.build(wiki_sample()[:n], f'{tmp}/stream', ck.tokenizer, ck.vocab), backwards=ck.backwards)['perplexity'], 2)
 
 def remembered(learn, ck):
     "The same after stage 3: the classifier's encoder under the decoder that `ck` had"
-    from ulmfit_course.pretraining import model_of
+    from ulmfit_course.models import model_of
     lm = model_of(ck)
     lm[0].load_state_dict(learn.model[0].module.state_dict())
-    return on_wikipedia(lm, ck.vocab, backwards=ck.config['backwards'])
+    return dict(wikipedia_after=on_wikipedia(lm, ck))
 
-# --- ways from labelled texts to the classes, the probabilities of the test texts, and what else was measured
+# --- ways from labelled texts to answers: for each classifier the classes, the probabilities of the test texts, and what else was measured
 
-def tfidf(train, valid, test):
-    from ulmfit_course.classifier import tfidf_baseline
+def tfidf(train, valid, test, seed):
+    from ulmfit_course.evaluation import tfidf_baseline
     probs, pipe = tfidf_baseline(train, test)
-    return pipe.classes_, probs, {}
+    return [(pipe.classes_, probs, {})]
 
-def ulmfit(train, valid, test, model='imdb-small', **kw):
-    "Stage 3 from `model`, all else as in the demo but for `kw`"
-    from ulmfit_course.awd_lstm import bf16_available
-    from ulmfit_course.cli import stage3
+def ulmfit(train, valid, test, seed, model='imdb-small', more=remembered, **kw):
+    "`train_classifier` from `model`, as `ulmfit-course train` does it but for `kw`; both directions are two answers"
+    from ulmfit_course.classifier import train_classifier
+    from ulmfit_course.models import in_direction
+    learners = train_classifier(train, valid, model, seed=seed, **kw)
+    learners = learners if isinstance(learners, list) else [learners]
+    return [(learn.labels, said(learn, test), more(learn, in_direction(model, learn.config['direction'])) if model else {}) for learn in learners]
+
+def said(learn, test):
+    "The probabilities of the test texts, by the bundle that a user would have"
     from ulmfit_course.inference import load_bundle, save_bundle
-    from ulmfit_course.pretraining import load_pretrained
-    ck = model and load_pretrained(model)
-    learn = stage3(train, valid, ck, backwards=bool(ck) and ck.config['backwards'], **kw)
+    from ulmfit_course.training import bf16_available
     with TemporaryDirectory() as tmp:
-        clas = load_bundle(save_bundle(learn, f'{tmp}/bundle'), precision='bf16' if bf16_available('cpu') else 'float32')
-    return clas.labels, clas.probabilities(list(test.text)), dict(wikipedia_after=remembered(learn, ck)) if ck else {}
+        return load_bundle(save_bundle(learn, f'{tmp}/bundle'), precision='bf16' if bf16_available('cpu') else 'float32').probabilities(list(test.text))
 
-def stage2_on(texts):
+def stage2_on(texts, seed=0):
     "Stage 2 as in the demo"
-    from ulmfit_course.cli import demo_stage2
     from ulmfit_course.core import profile
-    return demo_stage2(list(texts), profile('cpu'))
+    from ulmfit_course.demo import demo_stage2
+    return demo_stage2(list(texts), profile('cpu'), seed=seed)
 
 @cache
 def stage2_of(source):
     "The same on the text of all training rows"
-    from fastai.torch_core import no_random
-    with no_random(0): return stage2_on(splits(source)['train'].text)
+    return stage2_on(splits(source)['train'].text)
 
 @cache
 def words_of(source):
     "Of the text of all training rows"
-    from ulmfit_course.batching import TokenStream
+    from ulmfit_course.streams import TokenStream
     with TemporaryDirectory() as tmp: return TokenStream.build(splits(source)['train'].text, f'{tmp}/stream', max_vocab=16_000).vocab
 
-def from_scratch(train, valid, test, source=None):
+def from_scratch(train, valid, test, seed, source=None):
     "The network of `imdb-small` and its words, or those of `source`, without its weights"
-    from ulmfit_course.pretraining import load_pretrained
+    from ulmfit_course.models import load_pretrained
     ck = load_pretrained('imdb-small')
-    return ulmfit(train, valid, test, None, vocab=words_of(source) if source else ck.vocab, config=ck.config['arch'], lr=6e-3, drop_mult=.1)
+    return ulmfit(train, valid, test, seed, None, vocab=words_of(source) if source else ck.vocab, config=ck.config['arch'], lr=6e-3, drop_mult=.1)
 
-def trained_head(train, valid, test, **kw):
+def trained_head(train, valid, test, seed, **kw):
     "Two layers, trained for an epoch, then one layer group more each epoch, then all: the head and rates of the recipe for many labels"
-    return ulmfit(train, valid, test, **kw, lin_ftrs=50, epochs=(1, 1, 1, max(2, min(20, 7000//len(train)))), lr=2e-2, window=150)
+    return ulmfit(train, valid, test, seed, recipe=ClassifierRecipe(epochs=(1, 1, 1, max(2, min(20, 7000//len(train))))), **kw)
 
-solved = partial(ulmfit, **recipe(100))   # a linear head on the encoder as stage 2 left it
+solved = partial(ulmfit, recipe=ClassifierRecipe.for_labels(100))   # a linear head on the encoder as stage 2 left it
 
-def own_stage2(train, valid, test):
+def own_stage2(train, valid, test, seed):
     "Stage 2 on the labelled texts alone"
-    return ulmfit(train, valid, test, stage2_on(train.text))
+    return ulmfit(train, valid, test, seed, stage2_on(train.text, seed))
 
-def unlabelled_stage2(train, valid, test, source):
+def unlabelled_stage2(train, valid, test, seed, source):
     "Stage 2 on the text of all training rows of `source`, made once: its seconds count in the first answer"
-    return ulmfit(train, valid, test, stage2_of(source))
+    return ulmfit(train, valid, test, seed, stage2_of(source))
 
 # --- other ways to train in stage 2
 
-def short_stage2(train, valid, test, fit=None, texts=2000):
+def short_stage2(train, valid, test, seed, fit=None, texts=2000):
     "`fit(learn)` on the text of some training reviews, in the words of `wiki-small`, so that its perplexities can be compared; a solved head on that encoder"
-    from ulmfit_course.batching import TokenStream, lm_dataloaders
-    from ulmfit_course.lm_finetuning import language_model_learner
-    from ulmfit_course.pretraining import evaluate_lm, load_pretrained, quietly
+    from ulmfit_course.batching import lm_dataloaders
+    from ulmfit_course.learners import language_model_learner
+    from ulmfit_course.models import load_pretrained
+    from ulmfit_course.pretraining import evaluate_lm
+    from ulmfit_course.streams import TokenStream
+    from ulmfit_course.training import silent
     ck = load_pretrained('wiki-small')
     with TemporaryDirectory() as tmp:
-        stream = lambda part, n: TokenStream.build(some(part, n).text, f'{tmp}/{part}', vocab=ck.vocab)
+        stream = lambda part, n: TokenStream.build(some(part, n).text, f'{tmp}/{part}', ck.tokenizer, ck.vocab)
         learn = language_model_learner(lm_dataloaders(stream('train', texts), stream('valid', texts//5), bs=32, seq_len=70), ck, .1, verbose=False)
         if fit:
-            with quietly(learn): fit(learn)
-        known = dict(reviews=round(evaluate_lm(learn.model, learn.dls.valid.stream)['perplexity'], 2), wikipedia=on_wikipedia(learn.model, ck.vocab))
-    labels, probs, _ = solved(train, valid, test, learn.checkpoint())
-    return labels, probs, known
+            with silent(learn): fit(learn)
+        known = dict(reviews=round(evaluate_lm(learn.model, learn.dls.valid.stream)['perplexity'], 2), wikipedia=on_wikipedia(learn.model, ck))
+    return solved(train, valid, test, seed, learn.checkpoint(), more=lambda *_: known)
 
 def outer(learn, lr=3e-3):
     "Embedding and decoder alone; everything between stays frozen"
@@ -138,42 +142,39 @@ def whole(learn, factor=1., schedule=None, lr=3e-3):
 
 # --- words, or pieces of words
 
-def in_tokens(train, valid, test, kind='words', size=16_000, texts=5000):
+def in_tokens(train, valid, test, seed, kind='words', size=16_000, texts=5000):
     "Stage 1 from nothing, on the text of some training reviews in tokens of a kind; a solved head on that encoder"
-    from ulmfit_course.batching import TokenStream, classifier_dataloaders
-    from ulmfit_course.classifier import predictions, text_classifier_learner
     from ulmfit_course.pretraining import pretrain
-    from ulmfit_course.tokenization import SubwordTokenizer, WordTokenizer
+    from ulmfit_course.streams import TokenStream, tokenizer_for
     read, held = list(some('train', texts).text), list(some('valid', texts//10).text)
-    tok = WordTokenizer() if kind == 'words' else SubwordTokenizer.train(read, kind, size)
+    tok = tokenizer_for(kind, read, size)
     with TemporaryDirectory() as tmp:
         stream = TokenStream.build(read, f'{tmp}/train', tok, max_vocab=size)
         unseen = TokenStream.build(held, f'{tmp}/valid', tok, vocab=stream.vocab)
-        ck = pretrain(stream, unseen, f'{tmp}/lm', parts=2, slices=1, bs=32, bar=False)
-    learn = text_classifier_learner(classifier_dataloaders(train, valid, ck.vocab, tok=tok), ck, lin_ftrs=None, verbose=False).fit_head()
-    probs, _ = predictions(learn, learn.dls.test_dl(list(test.text)))
-    card = ck.config['card']
-    return learn.dls.vocab[1], probs, dict(words=len(ck.vocab), tokens_read=len(stream), unknown=round(unseen.oov_rate, 4), perplexity=round(card['perplexity'], 2),
-                                           nats_a_character=round(card['valid_loss']*card['valid_tokens']/sum(map(len, held)), 4))
+        ck = pretrain(stream, unseen, f'{tmp}/lm', epochs=2, shards=1, bs=32, seed=seed, bar=False)
+        card = ck.config['card']
+        known = dict(words=len(ck.vocab), tokens_read=len(stream), unknown=round(unseen.oov_rate, 4), perplexity=round(card['perplexity'], 2),
+                     nats_a_character=round(card['valid_loss']*card['valid_tokens']/sum(map(len, held)), 4))
+    return solved(train, valid, test, seed, ck, more=lambda *_: known)
 
-# --- other ways to train in stage 3
+# --- other ways to train in stage 3: `fit(learn, recipe)`
 
 def slanted(learn, n, rates): learn.fit_slanted_triangular(n, rates)
 def constant(learn, n, rates): learn.fit(n, rates)
 
-def gradually(learn, epochs, lr, **kw): learn.fit_gradually(epochs, lr, **{**stage3_rates, **kw})
-def at_once(learn, epochs, lr, **kw): gradually(learn, (0, 0, 0, sum(epochs)), lr, **kw)
-def head_alone(learn, epochs, lr, **kw): gradually(learn, (sum(epochs), 0, 0, 0), lr, **kw)
+def gradually(learn, r, schedule=None): learn.fit_gradually(r.epochs, r.lr, r.factor, r.shares, schedule)
+def at_once(learn, r, **kw): gradually(learn, r.but(epochs=(0, 0, 0, sum(r.epochs))), **kw)
+def head_alone(learn, r, **kw): gradually(learn, r.but(epochs=(sum(r.epochs), 0, 0, 0)), **kw)
 
-def chain_thaw(learn, epochs, lr):
+def chain_thaw(learn, r):
     "The head, then each group alone from the bottom up, then all (Felbo et al., 2017)"
     import numpy as np
     learn.unfreeze()
     n = len(learn.opt.param_lists)
-    for g in (n-1, *range(n-1)): learn.fit_one_cycle(1, lr*np.eye(n)[g])
-    at_once(learn, [max(1, sum(epochs)-n)], lr)
+    for g in (n-1, *range(n-1)): learn.fit_one_cycle(1, r.lr*np.eye(n)[g])
+    at_once(learn, r.but(epochs=(0, 0, 0, max(1, sum(r.epochs)-n))))
 
-def without(learn, epochs, lr, dropouts):
+def without(learn, r, dropouts):
     "The recipe with some dropouts off"
     from torch.nn import Dropout
     encoder, head = learn.model[0].module, learn.model[1]
@@ -181,9 +182,9 @@ def without(learn, epochs, lr, dropouts):
                   weight=[(rnn, 'weight_p') for rnn in encoder.rnns], head=[(m, 'p') for m in head.modules() if isinstance(m, Dropout)])
     for name in dropouts:
         for module,p in places[name]: setattr(module, p, 0.)
-    gradually(learn, epochs, lr)
+    gradually(learn, r)
 
-def by(fit, **kw): return partial(ulmfit, fit=partial(fit, **kw))
+def by(fit, settings=None, **kw): return partial(ulmfit, fit=partial(fit, **kw), **settings or {})
 def first(fit, **kw): return partial(short_stage2, fit=partial(fit, **kw))
 
 def target(source, sizes):
@@ -198,15 +199,15 @@ questions = dict(
         'TF-IDF': tfidf, 'from scratch': from_scratch, 'no stage 2': partial(ulmfit, model='wiki-small'),
         'stage 2 on the labelled reviews': own_stage2, 'stage 2 on all reviews': ulmfit}),
     directions=dict(sizes=(100, 1000), rows={
-        'both directions': (ulmfit, partial(ulmfit, model='imdb-small-backwards', second=True)),
-        'both directions, both trained': (trained_head, partial(trained_head, model='imdb-small-backwards'))}),
+        'both directions': partial(ulmfit, direction='both'),
+        'both directions, both trained': partial(trained_head, direction='both')}),
     heads=dict(sizes=(100, 1000), rows={
         'two layers, trained': trained_head, 'linear, solved': solved, 'one of each, averaged': (trained_head, solved)}),
     ablations=dict(sizes=(1000,), rows={
         'head alone': by(head_alone), 'all layers at once': by(at_once), 'chain-thaw': by(chain_thaw),
-        'one rate for all layers': by(gradually, factor=1.), 'factor 2.6': by(gradually, factor=2.6),
+        'one rate for all layers': partial(ulmfit, factor=1.), 'factor 2.6': partial(ulmfit, factor=2.6),
         'slanted triangle': by(gradually, schedule=slanted), 'constant rate': by(gradually, schedule=constant),
-        'at once, one constant rate': by(at_once, factor=1., schedule=constant),
+        'at once, one constant rate': by(at_once, dict(factor=1.), schedule=constant),
         'whole reviews, no windows': partial(ulmfit, window=10_000),
         **{f'no {d} dropout': by(without, dropouts=[d]) for d in dropouts}, 'no dropout': by(without, dropouts=dropouts)}),
     stage2=dict(sizes=(1000,), rows={
@@ -220,17 +221,17 @@ questions = dict(
 # --- asking
 
 def answer(ways, n, seed, source='imdb'):
-    "One run: what came out, and the processor seconds that it cost; the probabilities of several ways are averaged"
-    from ulmfit_course.classifier import ensemble, scores
+    "One run: what came out, and the processor seconds that it cost; the probabilities of several classifiers are averaged"
     from ulmfit_course.core import set_seed
+    from ulmfit_course.evaluation import mean_probs, scores
     train, valid, test = drawn(n, seed, source)
     start, found = time.process_time(), []
     for way in ways if isinstance(ways, tuple) else (ways,):
         set_seed(seed)
-        found.append(way(train, valid, test))
+        found += way(train, valid, test, seed)
     labels, _, more = found[0]
     each = [probs for _, probs, _ in found]
-    judged = lambda *probs: scores(labels, test.label, ensemble(*probs))
+    judged = lambda *probs: scores(labels, test.label, mean_probs(*probs))
     if len(each) > 1: more = dict(alone=[round(judged(o)['accuracy'], 4) for o in each])
     s = judged(*each)
     return dict(accuracy=round(s['accuracy'], 4), f1=round(s['f1'], 4), n_test=s['n'], seconds=round(time.process_time()-start, 1), **more)

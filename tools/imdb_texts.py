@@ -1,10 +1,12 @@
-"""The corpus of `imdb-small`: `python docs/imdb_texts.py UNLABELLED imdb_texts.jsonl`
+"""The corpus of `imdb-small`: `python tools/imdb_texts.py UNLABELLED imdb_texts.jsonl`
 
 UNLABELLED holds the reviews of the data set's `unsup` folder, one JSON object a line with a key `text`. To them come the
 texts of lesson 01's training split. What is near-identical to a validation or test review is left out."""
 import json, random, sys
 from ulmfit_course.core import atomic_path
-from ulmfit_course.data import imdb, iter_texts, near_identical, split
+from ulmfit_course.data import split
+from ulmfit_course.duplicates import near_identical
+from ulmfit_course.readers import imdb, iter_texts
 
 def corpus(
     unlabelled, # file of the `unsup` reviews
