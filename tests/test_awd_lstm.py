@@ -1,14 +1,16 @@
-"The AWD-LSTM room against torch and fastai: same numbers, same files, same learners"
+"The AWD-LSTM, its layer and its losses against torch and fastai: same numbers, same files, same learners"
 import copy, os, pickle, platform, subprocess, sys
 import pytest, torch, torch.nn.functional as F
 from torch import nn
 from fastai.callback.core import Callback
-from fastai.text.all import (AWD_LSTM as FastaiLSTM, Categorize, CrossEntropyLossFlat, Datasets, LMDataLoader, LMLearner, Numericalize,
+from fastai.text.all import (AWD_LSTM as FastaiLSTM, Categorize, CrossEntropyLossFlat, Datasets, LMDataLoader, Numericalize,
     Perplexity, SortedDL, accuracy, get_language_model, get_text_classifier, language_model_learner, pad_input_chunk, text_classifier_learner)
-from ulmfit_course import awd_lstm
-from ulmfit_course.awd_lstm import *
-from ulmfit_course.awd_lstm import _torch_lstm
-from ulmfit_course.core import Checkpoint, CourseError, load_checkpoint, save_checkpoint, set_seed
+from ulmfit_course import lstm
+from ulmfit_course.awd_lstm import AWD_LSTM, language_model, lm_config, small_config
+from ulmfit_course.core import CourseError, set_seed
+from ulmfit_course.lstm import LSTMFunction, _torch_lstm
+from ulmfit_course.models import Checkpoint, load_checkpoint, load_fastai_weights, save_checkpoint
+from ulmfit_course.training import BF16, FusedLoss, bf16_available, linear_cross_entropy, sampled_cross_entropy, sampling_chances
 
 tiny = dict(lm_config, emb_sz=12, n_hid=20)
 vocab = ['xxunk', 'xxpad', 'xxbos'] + [f'w{i}' for i in range(30)]
@@ -89,7 +91,7 @@ def test_language_model_equals_fastai(config, vocab_sz, bs):
 def test_own_engine_in_the_whole_model(monkeypatch):
     "In float32 the model runs on torch's kernel; put ours in its place and nothing may change"
     theirs, ours = pair(lm_config, 500)
-    monkeypatch.setattr(awd_lstm, '_torch_lstm', LSTMFunction.apply)
+    monkeypatch.setattr(lstm, '_torch_lstm', LSTMFunction.apply)
     x = torch.randint(0, 500, (3, 12))
     a, b = theirs(x), ours(x)
     assert 'LSTMFunction' in str(ours[0](x).grad_fn.next_functions) and largest(a, b) < 1e-5
@@ -296,7 +298,7 @@ def test_memory_stays_until_training_ends():
 from pathlib import Path
 from resource import RUSAGE_SELF, getpagesize, getrusage
 import torch
-from ulmfit_course.awd_lstm import KeepMemory
+from ulmfit_course.training import keep_memory
 
 def resident_mb(): return int(Path('/proc/self/statm').read_text().split()[1])*getpagesize()/2**20
 def new_pages():
@@ -304,13 +306,16 @@ def new_pages():
     for _ in range(20): torch.ones(2**24)   # 64 MB: 16,384 pages of 4 KB
     return getrusage(RUSAGE_SELF).ru_minflt - before
 
-keep, given_back = KeepMemory(), new_pages()
-keep.before_fit()
-new_pages()   # the heap takes its shape
-kept, at_end = new_pages(), resident_mb()
-keep.after_fit()
-assert kept < given_back/4, (kept, given_back)
-assert resident_mb() < at_end - 50, (resident_mb(), at_end)
+for interrupted in (False, True):
+    given_back = new_pages()
+    try:
+        with keep_memory():
+            new_pages()   # the heap takes its shape
+            kept, at_end = new_pages(), resident_mb()
+            if interrupted: raise KeyboardInterrupt
+    except KeyboardInterrupt: pass
+    assert kept < given_back/4, (kept, given_back)
+    assert resident_mb() < at_end - 50, (resident_mb(), at_end)
 """
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

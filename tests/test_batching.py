@@ -2,9 +2,13 @@
 import json, subprocess, sys, threading, tracemalloc
 import numpy as np, pandas as pd, pytest, torch
 from fastai.text.data import LMDataLoader
-from ulmfit_course.batching import RescaleLR, StreamLoader, TextToIds, TokenStream, classifier_dataloaders, lm_dataloaders, varied_cuts
+from ulmfit_course.batching import StreamLoader, lm_dataloaders, varied_cuts
 from ulmfit_course.core import CourseError
-from ulmfit_course.tokenization import WordTokenizer, numericalize
+from ulmfit_course.loaders import TextToIds, classifier_dataloaders
+from ulmfit_course.streams import TokenStream
+from ulmfit_course.tokenization import WordTokenizer
+from ulmfit_course.training import RescaleLR
+from ulmfit_course.vocabulary import numericalize
 
 texts = [f"This is review number {i} of a GREAT film, and it is {'good' if i % 2 else 'bad'}!! " * (1 + i % 7) for i in range(40)]
 frame = pd.DataFrame(dict(text=texts, label=['pos' if i % 2 else 'neg' for i in range(40)]))
@@ -35,13 +39,13 @@ def test_batches_equal_fastais(n, bs, seq_len, backwards):
     assert len(ours) == len(theirs) == len(StreamLoader(stream, bs, seq_len))
     for a,b in zip(ours, theirs): assert torch.equal(a[0], b[0]) and torch.equal(a[1], b[1])
 
-@pytest.mark.parametrize('vary', [False, True])
-def test_slices_cover_every_token_once_and_resume_at_the_right_one(vary):
-    loader = StreamLoader(numbers(10_000), 4, 20, slices=3, vary=vary)
+@pytest.mark.parametrize('variable_bptt', [False, True])
+def test_shards_cover_every_token_once_and_resume_at_the_right_one(variable_bptt):
+    loader = StreamLoader(numbers(10_000), 4, 20, shards=3, variable_bptt=variable_bptt)
     parts = [torch.cat([x for x,_ in loader], 1) for _ in range(3)]
     assert torch.equal(torch.cat(parts, 1), torch.arange(9996).view(4, -1))
-    again = StreamLoader(numbers(10_000), 4, 20, slices=3, vary=vary)
-    again.part = 1
+    again = StreamLoader(numbers(10_000), 4, 20, shards=3, variable_bptt=variable_bptt)
+    again.epoch = 1
     assert torch.equal(torch.cat([x for x,_ in again], 1), parts[1])
     assert torch.equal(again.one_batch()[0], again.one_batch()[0])
 
@@ -52,7 +56,7 @@ def test_varied_lengths_follow_the_paper():
     assert abs(lengths[~short].mean()-69.5) < 0.3 and abs(lengths[~short].std()-5) < 0.3 and abs(lengths[short].mean()-34.5) < 1
 
 def test_rate_is_rescaled_within_a_fit_and_given_back():
-    import fastai.callback.progress  # patches no_bar into Learner
+    import fastai.callback.progress  # noqa: F401, patches no_bar into Learner
     from fastai.learner import Learner
     from fastai.callback.core import Callback
     from fastai.losses import CrossEntropyLossFlat
@@ -63,7 +67,7 @@ def test_rate_is_rescaled_within_a_fit_and_given_back():
             if self.training: rates.append((self.xb[0].shape[1], self.opt.hypers[0]['lr']))
     vocab = ['xxunk', *map(str, range(49))]
     stream = TokenStream((np.arange(2000) % 50).astype(np.uint16), vocab)
-    learn = Learner(lm_dataloaders(stream, stream, 4, 20, vary=True), torch.nn.Sequential(torch.nn.Embedding(50, 8), torch.nn.Linear(8, 50)),
+    learn = Learner(lm_dataloaders(stream, stream, 4, 20, variable_bptt=True), torch.nn.Sequential(torch.nn.Embedding(50, 8), torch.nn.Linear(8, 50)),
                     loss_func=CrossEntropyLossFlat(), cbs=[RescaleLR(20), Watch()])
     with learn.no_bar(), learn.no_logging(): learn.fit(1, 0.01)
     assert len({n for n,_ in rates}) > 3
@@ -151,5 +155,5 @@ def test_bad_documents(stream):
     fails('text in row 2 has 1,0', train=frame.assign(text=[*texts[:2], 'word after word and '*250_000, *texts[3:]]))
 
 def test_module_stands_alone():
-    code = "from ulmfit_course.batching import *; print(TokenStream.__name__, classifier_dataloaders.__name__)"
+    code = "from ulmfit_course.batching import StreamLoader, TokenStream, classifier_dataloaders; print(TokenStream.__name__, classifier_dataloaders.__name__)"
     assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout.split() == ['TokenStream', 'classifier_dataloaders']

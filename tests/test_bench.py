@@ -9,6 +9,7 @@ import run as runner
 
 def child(*words): return subprocess.run([sys.executable, bench/'run.py', *map(str, words)], capture_output=True, text=True)
 
+@pytest.mark.slow
 @pytest.mark.parametrize('row', runner.rows)
 def test_both_sides_compute_the_same(row):
     done = child('--child', json.dumps(['same', dict(row=row)]))
@@ -20,6 +21,7 @@ def test_rows_keep_the_protocol(row):
     names = {n.name for n in ast.walk(tree) if isinstance(n, (ast.FunctionDef, ast.alias))} | {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
     assert {'fastai', 'ours', 'limit', 'same', 'cases', 'quick', 'unit', 'target'} <= names and ast.get_docstring(tree)
 
+@pytest.mark.slow
 def test_a_row_from_the_command():
     done = subprocess.run([sys.executable, '-c', 'import sys; from ulmfit_course.cli import main; sys.exit(main())', 'bench', 'batches', '--quick', '--json'], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

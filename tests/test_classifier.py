@@ -5,10 +5,12 @@ import numpy as np, pandas as pd, pytest, torch
 from torch import nn
 from fastai.text.models import core as fastai_core
 from ulmfit_course.awd_lstm import AWD_LSTM, language_model
-from ulmfit_course.batching import classifier_dataloaders
-from ulmfit_course.classifier import (ClassifierLearner, SentenceEncoder, concat_pool, ensemble, predictions, right_pad, scores, text_classifier,
-                                      text_classifier_learner, tfidf_baseline)
-from ulmfit_course.core import Checkpoint, CourseError, save_checkpoint, set_seed
+from ulmfit_course.core import CourseError, set_seed
+from ulmfit_course.documents import SentenceEncoder, concat_pool, right_pad, text_classifier
+from ulmfit_course.evaluation import mean_probs, predictions, scores, tfidf_baseline
+from ulmfit_course.learners import text_classifier_learner
+from ulmfit_course.loaders import classifier_dataloaders
+from ulmfit_course.models import Checkpoint, save_checkpoint
 
 torch.set_num_threads(1)
 sizes = dict(emb_sz=12, n_hid=16, n_layers=3)
@@ -124,12 +126,12 @@ def unequal(n_class, seed=0):
     return pd.concat([frame(24, seed+i).assign(label=f'c{i}')[:24-6*i] for i in range(n_class)]).reset_index(drop=True)
 
 @pytest.mark.parametrize('n_class, emphasis', [(2, 1.), (3, 1.), (3, 0.), (3, -1.)])
-def test_fit_head_is_logistic_regression(n_class, emphasis):
+def test_solve_head_is_logistic_regression(n_class, emphasis):
     from sklearn.linear_model import LogisticRegression
     train, valid = unequal(n_class), unequal(n_class, 7)
     learn = text_classifier_learner(classifier_dataloaders(train, valid, words, bs=8, device='cpu'), checkpoint(), lin_ftrs=None, verbose=False)
     before = copy.deepcopy(learn.model[0].state_dict())
-    assert learn.fit_head(C=.5, emphasis=emphasis) is learn
+    assert learn.solve_head(C=.5, emphasis=emphasis) is learn
     (x, y), (x_valid, _) = ([o.numpy() for o in learn.pooled(dl)] for dl in (learn.dls.train, learn.dls.valid))
     spread = (x.var(0)+1e-5)**.5
     pool = np.repeat([(o**2).mean()**.5 for o in np.split(spread, 3)], len(spread)//3)
@@ -139,10 +141,10 @@ def test_fit_head_is_logistic_regression(n_class, emphasis):
     assert np.allclose(got, expected, atol=1e-3) and np.ptp(expected) > .2
     assert all(torch.equal(v, before[k]) for k,v in learn.model[0].state_dict().items())
 
-def test_fit_head_says_what_it_cannot_solve(dls):
-    with pytest.raises(CourseError, match='lin_ftrs=None'): text_classifier_learner(dls, checkpoint(), verbose=False).fit_head()
+def test_solve_head_says_what_it_cannot_solve(dls):
+    with pytest.raises(CourseError, match='lin_ftrs=None'): text_classifier_learner(dls, checkpoint(), verbose=False).solve_head()
     more = classifier_dataloaders(frame(32), frame(16, 1), words, labels=['neg', 'odd', 'pos'], bs=8, device='cpu')
-    with pytest.raises(CourseError, match="labelled 'odd'"): text_classifier_learner(more, checkpoint(), lin_ftrs=None, verbose=False).fit_head()
+    with pytest.raises(CourseError, match="labelled 'odd'"): text_classifier_learner(more, checkpoint(), lin_ftrs=None, verbose=False).solve_head()
 
 def opened(learn): return [any(o.requires_grad and o.ndim > 1 for o in g) for g in learn.splitter(learn.model)]
 
@@ -167,7 +169,7 @@ def test_frozen_weights_stay(learn):
 
 def test_it_learns_and_the_five_lines_work(dls, capsys):
     set_seed(0)
-    learn = text_classifier_learner(dls, checkpoint())
+    learn = text_classifier_learner(dls, checkpoint([*words, 'other']))
     assert '100.0% of 25 words' in capsys.readouterr().out
     with learn.no_bar(), learn.no_logging(): learn.fine_tune(15, 4e-2, lr_mult=2)  # from random weights, so large rates everywhere
     probs, y = predictions(learn)
@@ -193,6 +195,12 @@ def test_words_get_their_own_rows(dls):
     other = text_classifier_learner(classifier_dataloaders(frame(8), frame(8, 1), turned, bs=4, device='cpu'), ck := checkpoint(), verbose=False)
     for w in ('great', 'film', 'xxunk'):
         assert torch.equal(other.model[0].module.encoder.weight[turned.index(w)], ck.weights['0.encoder.weight'][words.index(w)])
+
+def test_the_share_of_known_words_is_told_where_the_vocabulary_is_another(dls, capsys):
+    text_classifier_learner(dls, checkpoint())
+    assert capsys.readouterr().out == ''
+    text_classifier_learner(dls, checkpoint(words[:-1]))
+    assert '96.0% of 25 words are known to the model' in capsys.readouterr().out
 
 def test_refusals(dls, tmp_path):
     with pytest.raises(CourseError, match='reads backwards'): text_classifier_learner(dls, checkpoint(backwards=True), verbose=False)
@@ -229,10 +237,10 @@ def test_scores_by_hand():
     f1 = (2*1*(2/3)/(1+2/3) + 2*.5*1/1.5)/2
     assert got == pytest.approx(dict(accuracy=.75, precision=.75, recall=(2/3+1)/2, f1=f1, n=4))
 
-def test_ensemble():
+def test_mean_probs():
     a, b = np.array([[.9, .1], [.6, .4]]), np.array([[.5, .5], [.2, .8]])
-    assert np.allclose(ensemble(a, b), [[.7, .3], [.4, .6]]) and np.allclose(ensemble(a), a)
-    with pytest.raises(CourseError, match='same texts'): ensemble(a, b[:1])
+    assert np.allclose(mean_probs(a, b), [[.7, .3], [.4, .6]]) and np.allclose(mean_probs(a), a)
+    with pytest.raises(CourseError, match='same texts'): mean_probs(a, b[:1])
 
 def test_a_misspelt_setting_is_an_error(dls):
     with pytest.raises(CourseError, match='n_layer'): text_classifier_learner(dls, None, config=dict(emb_sz=12, n_layer=3))

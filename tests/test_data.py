@@ -2,12 +2,14 @@
 import gzip, json, random, subprocess, sys
 import pandas as pd, pytest
 from ulmfit_course.core import CourseError
-from ulmfit_course.data import imdb, imdb_full, iter_texts, near_identical, read_texts, reuters, rotten_tomatoes, sample, split
+from ulmfit_course.data import sample_rows, split
+from ulmfit_course.duplicates import near_identical
+from ulmfit_course.readers import imdb, imdb_full, iter_texts, read_texts, reuters, rotten_tomatoes
 
 rows = pd.DataFrame(dict(text=['A fine film.', 'Dull, "very" dull.', 'Gut.\nSehr gut.', 'Ça va, 你好'], label=['pos', 'neg', 'pos', 'neg']))
 
 @pytest.fixture(scope='module')
-def reviews(): return sample(imdb(), 600)
+def reviews(): return sample_rows(imdb(), 600)
 
 def test_embedded_sets():
     assert (len(imdb()), len(rotten_tomatoes())) == (25_000, 8_530)
@@ -111,7 +113,7 @@ def test_split_is_stratified_and_does_not_depend_on_order(reviews):
     assert again.split.sort_index().equals(parts.split.sort_index())
 
 def test_split_is_the_same_in_another_process(reviews):
-    code = "from ulmfit_course.data import *; print(''.join(s[1] for s in split(sample(imdb(), 600)).split))"
+    code = "from ulmfit_course.data import imdb, sample_rows, split; print(''.join(s[1] for s in split(sample_rows(imdb(), 600)).split))"
     other = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout.strip()
     assert other == ''.join(s[1] for s in split(reviews).split)
 
@@ -142,12 +144,12 @@ def test_a_rare_or_missing_label():
 def test_rows_with_the_same_index(reviews):
     twice = pd.concat([reviews[:50], reviews[50:100].set_axis(reviews.index[:50])])
     assert list(split(twice).split) == list(split(twice.reset_index(drop=True)).split)
-    assert len(sample(twice, 20)) == 20
+    assert len(sample_rows(twice, 20)) == 20
 
 def test_shares_must_leave_something():
     with pytest.raises(CourseError, match='leave nothing to train on'): split(rows, valid=0.6, test=0.5)
 
 def test_sample_keeps_proportions(reviews):
     uneven = pd.concat([reviews[reviews.label == 'pos'][:200], reviews[reviews.label == 'neg'][:50]])
-    assert sample(uneven, 50).label.value_counts().to_dict() == {'pos': 40, 'neg': 10}
-    with pytest.raises(CourseError, match='ask for fewer'): sample(uneven, 1000)
+    assert sample_rows(uneven, 50).label.value_counts().to_dict() == {'pos': 40, 'neg': 10}
+    with pytest.raises(CourseError, match='ask for fewer'): sample_rows(uneven, 1000)

@@ -1,27 +1,27 @@
-"The questions of bench/evidence.py: every way of training runs, answers are kept, none is asked twice"
+"The questions of experiments/evidence.py: every way of training runs, answers are kept, none is asked twice"
 import json, subprocess, sys
 from functools import partial
 from pathlib import Path
 import pytest
-from ulmfit_course import cli
-from ulmfit_course.core import set_seed
-from ulmfit_course.data import sample
+from ulmfit_course.classifier import train_classifier
+from ulmfit_course.data import sample_rows
+from ulmfit_course.recipes import ClassifierRecipe
 
-bench = Path(__file__).parent.parent/'bench'
-sys.path.insert(0, str(bench))
+experiments = Path(__file__).parent.parent/'experiments'
+sys.path.insert(0, str(experiments))
 import evidence
 
 @pytest.fixture
 def few(monkeypatch):
     "A handful of reviews, one epoch a step"
-    cut = {k: sample(v.assign(text=v.text.str[:300]), 12 if k == 'test' else 200) for k,v in evidence.splits().items()}
+    cut = {k: sample_rows(v.assign(text=v.text.str[:300]), 12 if k == 'test' else 200) for k,v in evidence.splits().items()}
     monkeypatch.setattr(evidence, 'splits', lambda source="imdb": cut)
     monkeypatch.setattr(evidence, 'on_wikipedia', partial(evidence.on_wikipedia, n=1))
     evidence.stage2_of.cache_clear()
-    monkeypatch.setattr(cli, 'recipe', lambda n, familiar=True, second=False: dict(lin_ftrs=50, epochs=(1, 1, 1, 1), lr=2e-2, window=150))
+    monkeypatch.setattr(ClassifierRecipe, 'for_labels', classmethod(lambda cls, n, in_domain=True, second=False: cls(lin_ftrs=50, epochs=(1, 1, 1, 1), lr=2e-2, window=150)))
 
 def run(*args, results):
-    return subprocess.run([sys.executable, bench/'evidence.py', *args, '--results', results], capture_output=True, text=True)
+    return subprocess.run([sys.executable, experiments/'evidence.py', *args, '--results', results], capture_output=True, text=True)
 
 def test_answers_are_kept(tmp_path):
     ask = lambda n: run('few_labels', '--rows', 'TF-IDF', '--sizes', '100', '--seeds', str(n), '--json', results=tmp_path)
@@ -53,21 +53,20 @@ def test_both_directions_are_averaged(few):
 @pytest.mark.parametrize('row', ['none', 'discriminative rates, slanted triangle'])
 def test_stage2_is_measured(few, row):
     "What the language model knows is asked after stage 2; without training it is as it was"
-    from ulmfit_course.pretraining import load_pretrained, model_of
+    from ulmfit_course.models import load_pretrained, model_of
     found, ck = evidence.answer(evidence.questions['stage2']['rows'][row], 16, 0), load_pretrained('wiki-small')
-    assert (found['wikipedia'] == evidence.on_wikipedia(model_of(ck), ck.vocab)) == (row == 'none')
+    assert (found['wikipedia'] == evidence.on_wikipedia(model_of(ck), ck)) == (row == 'none')
     assert min(found[k] for k in ('reviews', 'wikipedia')) > 20
 
 def test_ways_differ(few):
     "Each way of training leaves other weights; what it must not touch stays"
     import torch
-    from ulmfit_course.pretraining import load_pretrained
+    from ulmfit_course.models import load_pretrained
     train, valid, _ = evidence.drawn(16, 0)
     start = load_pretrained('imdb-small').weights['0.encoder.weight']
     def fitted(row):
-        set_seed(0)
         way = evidence.questions['ablations']['rows'][row]
-        return cli.stage3(train, valid, 'imdb-small', **{k: v for k,v in way.keywords.items() if k == 'fit'}).model
+        return train_classifier(train, valid, 'imdb-small', seed=0, **way.keywords).model
     alone, chain, dry = (fitted(row) for row in ('head alone', 'chain-thaw', 'no dropout'))
     assert torch.equal(alone[0].module.encoder.weight, start.float())
     assert not torch.equal(chain[0].module.encoder.weight, start.float())

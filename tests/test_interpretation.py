@@ -1,11 +1,14 @@
 "Attributions, reading and calibration against plain loops, and against what a user may do wrong"
 import subprocess, sys
+from functools import partial
 import numpy as np, pandas as pd, pytest, torch
-from ulmfit_course.classifier import text_classifier
-from ulmfit_course.core import Checkpoint, CourseError
-from ulmfit_course.inference import TextClassifier
-from ulmfit_course.interpretation import (agreement, calibration, calibration_error, confusion, gradient_input, integrated_gradients, leave_one_out,
-                                          log_odds, nearest_words, read_through, text_losses, tinted)
+from ulmfit_course.core import CourseError
+from ulmfit_course.documents import text_classifier
+from ulmfit_course.evaluation import calibration, confusion_matrix, expected_calibration_error, top_losses
+from ulmfit_course.figures import highlight
+from ulmfit_course.interpretation import agreement, gradient_input, integrated_gradients, leave_one_out, log_odds, nearest_words, prefix_probs
+from ulmfit_course.models import Checkpoint
+from ulmfit_course.predictors import TextClassifier
 
 torch.set_num_threads(1)
 words = ['xxunk', 'xxpad', 'xxbos', 'film', 'great', 'good', 'awful', 'xxfake']
@@ -40,7 +43,7 @@ def test_leave_one_out_can_be_stopped():
 @pytest.mark.parametrize('bptt, max_len', [(72, 1440), (3, 1440), (72, 3), (3, 4)])
 def test_all_read_as_the_classifier_reads(bptt, max_len):
     model = classifier(bptt=bptt, max_len=max_len)
-    read = read_through(model, ids)
+    read = prefix_probs(model, ids)
     for n in range(1, len(ids)+1): assert np.allclose(read[n-1], probabilities(model, ids[:n]), atol=1e-5)
 
 def test_gradients_reach_over_chunks_but_not_over_the_pooled_end():
@@ -59,7 +62,7 @@ def test_the_model_is_left_as_it_was():
     assert all(torch.equal(v, before[k]) for k,v in model.state_dict().items())
     assert all(o.grad is None for o in model.parameters()) and not any(o.requires_grad for o in model.parameters())
 
-@pytest.mark.parametrize('method', [*methods, lambda model, ids, target: read_through(model, ids)])
+@pytest.mark.parametrize('method', [*methods, lambda model, ids, target: prefix_probs(model, ids)])
 @pytest.mark.parametrize('wrong, hint', [([], 'TextToIds'), ([[2, 3]], 'TextToIds'), ('great', 'TextToIds'), ([2., 3.], 'TextToIds'), ([2, 8], 'its own vocabulary'), ([-1, 2], 'its own vocabulary')])
 def test_what_is_no_text(method, wrong, hint): told(lambda: method(classifier(), wrong, 0), hint)
 
@@ -71,9 +74,9 @@ def test_a_model_in_training_and_a_class_that_is_none(method):
 
 def test_a_model_in_8_bits():
     model = classifier()
-    ck = Checkpoint(model.state_dict(), words, dict(arch=sizes, labels=['a', 'b', 'c'], backwards=False))
+    ck = Checkpoint(model.state_dict(), words, dict(arch=sizes, labels=['a', 'b', 'c'], lin_ftrs=50, backwards=False))
     assert np.isfinite(gradient_input(TextClassifier(ck).model, ids, 0)).all()
-    for method in methods: told(lambda: method(TextClassifier(ck, precision='int8').model, ids, 0), "precision='float32'")
+    for method in methods: told(partial(method, TextClassifier(ck, precision='int8').model, ids, 0), "precision='float32'")
 
 def test_nothing_to_leave_out(): told(lambda: leave_one_out(classifier(), [2], 0), 'longer')
 def test_no_steps(): told(lambda: integrated_gradients(classifier(), ids, 0, steps=0), 'steps')
@@ -81,24 +84,24 @@ def test_no_steps(): told(lambda: integrated_gradients(classifier(), ids, 0, ste
 def test_log_odds_of_a_certain_class_are_finite():
     assert torch.isfinite(log_odds(torch.tensor([[200., -200., 0.]]), 0)).all()
 
-def test_tinted_on_the_edges():
-    assert '<mark' not in tinted([], [])
-    assert '<sup>' not in tinted(['a', 'b'], [0., 0.])
-    told(lambda: tinted(['a'], [1., 2.]), 'same text')
+def test_highlight_on_the_edges():
+    assert '<mark' not in highlight([], [])
+    assert '<sup>' not in highlight(['a', 'b'], [0., 0.])
+    told(lambda: highlight(['a'], [1., 2.]), 'same text')
 
 def test_tables_of_other_lengths_and_unknown_classes():
     frame, probs = pd.DataFrame(dict(text=['a', 'b'], label=['pos', 'neg'])), np.array([[.1, .9], [.8, .2]])
-    assert list(text_losses(frame, probs, ['neg', 'pos']).text) == ['b', 'a']
-    told(lambda: text_losses(frame, probs[:1], ['neg', 'pos']), '2 and 1')
-    told(lambda: text_losses(frame, probs, ['bad', 'good']), 'neg', 'bad')
-    told(lambda: confusion(['pos'], ['pos', 'neg'], ['neg', 'pos']), '1 and 2')
+    assert list(top_losses(frame, probs, ['neg', 'pos']).text) == ['b', 'a']
+    told(lambda: top_losses(frame, probs[:1], ['neg', 'pos']), '2 and 1')
+    told(lambda: top_losses(frame, probs, ['bad', 'good']), 'neg', 'bad')
+    told(lambda: confusion_matrix(['pos'], ['pos', 'neg'], ['neg', 'pos']), '1 and 2')
     told(lambda: calibration(probs, [0]), '2 and 1')
     told(lambda: calibration(probs, [True, False]), 'indices')
-    told(lambda: calibration_error(probs, ['pos', 'neg']), 'indices')
+    told(lambda: expected_calibration_error(probs, ['pos', 'neg']), 'indices')
     told(lambda: agreement([1.], [1., 2.]), '1 and 2')
 
 def test_confusion_keeps_a_class_that_nobody_has():
-    table = confusion(['a', 'b', 'b'], ['b', 'b', 'a'], ['a', 'b', 'c'])
+    table = confusion_matrix(['a', 'b', 'b'], ['b', 'b', 'a'], ['a', 'b', 'c'])
     assert table.values.tolist() == [[0, 1, 0], [1, 1, 0], [0, 0, 0]]
 
 def test_calibration_against_a_loop():
@@ -108,7 +111,7 @@ def test_calibration_against_a_loop():
     bins = {}
     for q,t in zip(probs, y): bins.setdefault(min(int(q.max()*5), 4), []).append((q.max(), q.argmax() == t))
     expected = sum(abs(sum(c for c,_ in b) - sum(r for _,r in b)) for b in bins.values())/300
-    assert np.isclose(calibration_error(probs, y, bins=5), expected) and calibration(probs, y, 5).n.sum() == 300
+    assert np.isclose(expected_calibration_error(probs, y, bins=5), expected) and calibration(probs, y, 5).n.sum() == 300
 
 def test_neighbours():
     rows = torch.tensor([[0., 1], [0, 0], [1, 0], [1, 1], [2, 2.1], [-1, -1], [0, 2], [1, 1]])

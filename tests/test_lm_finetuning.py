@@ -1,12 +1,14 @@
 "Stage 2: matched words, rates, schedules against the paper's formulas, files that know their words, runs that go on"
-import json, math
+import inspect, json, math
 import numpy as np, pytest, torch
 from fastai.callback.core import Callback
 from ulmfit_course.awd_lstm import language_model
-from ulmfit_course.batching import TokenStream, lm_dataloaders
-from ulmfit_course.core import Checkpoint, CourseError, load_checkpoint, set_seed
-from ulmfit_course.lm_finetuning import discriminative, finetune_lm, language_model_learner, match_vocab, slanted_triangular, turned, vocab_coverage
-from ulmfit_course.pretraining import model_of
+from ulmfit_course.batching import lm_dataloaders
+from ulmfit_course.core import CourseError, set_seed
+from ulmfit_course.learners import language_model_learner
+from ulmfit_course.lm_finetuning import discriminative, finetune_lm, slanted_triangular
+from ulmfit_course.models import Checkpoint, load_checkpoint, match_vocab, model_of, reverse_direction, vocab_coverage, words_en
+from ulmfit_course.streams import TokenStream
 
 words = ['xxunk', 'xxpad', 'xxbos', *'abcdefghijklmnop']
 config = dict(emb_sz=8, n_hid=12, n_layers=2)
@@ -14,9 +16,9 @@ config = dict(emb_sz=8, n_hid=12, n_layers=2)
 @pytest.fixture(autouse=True)
 def own_home(tmp_path, monkeypatch): monkeypatch.setenv('ULMFIT_COURSE_HOME', str(tmp_path/'home'))
 
-def checkpoint(backwards=False):
+def checkpoint(direction='fwd'):
     set_seed(0)
-    return Checkpoint(language_model(len(words), config).state_dict(), words, dict(arch=config, stage='pretraining', backwards=backwards))
+    return Checkpoint(language_model(len(words), config).state_dict(), words, dict(format=2, arch=config, stage='pretraining', direction=direction, tokenizer=words_en))
 
 def stream(n, vocab=words, seed=0):  # each letter is followed by the next one, three times in four
     rng, ids = np.random.default_rng(seed), [3]
@@ -27,7 +29,7 @@ def learner(model=None, vocab=words, **kw):
     dls = lm_dataloaders(stream(4000, vocab), stream(800, vocab, 1), bs=4, seq_len=16, device='cpu')
     return language_model_learner(dls, model or checkpoint(), verbose=False, **kw)
 
-def quietly(learn, n=1, lr=1e-2):
+def fitted(learn, n=1, lr=1e-2):
     with learn.no_bar(), learn.no_logging(): learn.fit_slanted_triangular(n, lr)
     return learn
 
@@ -63,7 +65,7 @@ def test_every_group_follows_the_triangle():
     learn.unfreeze()
     peak = discriminative(1e-2, len(learn.opt.param_lists), 2.)
     assert np.allclose(peak[1:]/peak[:-1], 2) and peak[-1] == 1e-2
-    learn.add_cb(Rates()); quietly(learn, 2, peak)
+    learn.add_cb(Rates()); fitted(learn, 2, peak)
     n = len(seen)
     assert np.allclose(seen, [[r*slanted_triangular(i/n) for r in peak] for i in range(n)])
     with pytest.raises(CourseError, match='2 rates for'): learn.fit_slanted_triangular(1, [1e-2, 1e-3])
@@ -71,16 +73,16 @@ def test_every_group_follows_the_triangle():
 def test_frozen_layers_stay_and_training_learns():
     learn = learner()
     before = {k: v.clone() for k,v in learn.model.state_dict().items()}
-    quietly(learn)
+    fitted(learn)
     moved = {k for k,v in learn.model.state_dict().items() if not torch.equal(v, before[k])}
     assert moved and not any('rnns' in k for k in moved)
     learn.unfreeze(); first = learn.validate()[0]
-    quietly(learn, 4, 2e-2)
+    fitted(learn, 4, 2e-2)
     assert learn.validate()[0] < first - 0.3
 
 def test_files_know_their_words_and_direction(tmp_path):
     learn = learner(path=tmp_path)
-    folder = quietly(learn).save_encoder('enc')
+    folder = fitted(learn).save_encoder('enc')
     ck = load_checkpoint(folder)
     assert ck.vocab == words and all(torch.allclose(ck.weights[k], v.float(), atol=1e-6) for k,v in learn.model.state_dict().items())
     learn.save('all')
@@ -91,25 +93,25 @@ def test_files_know_their_words_and_direction(tmp_path):
     assert other.load('all', check=False).validate()[0] == pytest.approx(loss, abs=1e-6)
     (tmp_path/'note').rename(tmp_path/'models'/'all.json')
     with pytest.raises(CourseError, match='another vocabulary'): learner(vocab=[*words[:3], *reversed(words[3:])], path=tmp_path).load('all')
-    with pytest.raises(CourseError, match='reads backwards'): learner(checkpoint(backwards=True))
-    with pytest.raises(CourseError, match='loaders give the text forwards'): learner(checkpoint(backwards=True), backwards=True)
+    with pytest.raises(CourseError, match='reads backwards'): learner(checkpoint('bwd'))
+    with pytest.raises(CourseError, match='loaders give the text forwards'): learner(checkpoint('bwd'), backwards=True)
     with pytest.raises(CourseError, match='same language'): learner(vocab=['xxunk', 'xxpad', 'xxbos', *'αβγδεζηθικλμνξοπ'])
 
-def test_turned_around():
+def test_reverse_direction():
     "Only the direction is another; a learner for that direction takes it, with the same weights"
     ck = checkpoint()
-    other = turned(ck)
-    assert other.config == dict(ck.config, backwards=True) and not ck.config['backwards'] and turned(other).config == ck.config
+    other = reverse_direction(ck)
+    assert other.config == dict(ck.config, direction='bwd') and ck.direction == 'fwd' and reverse_direction(other).config == ck.config
     assert other.vocab == ck.vocab and all(torch.equal(v, ck.weights[k]) for k,v in other.weights.items())
     text = lm_dataloaders(stream(4000), stream(800, seed=1), 4, 16, backwards=True, device='cpu')
     learn = language_model_learner(text, other, backwards=True, verbose=False)
-    assert learn.checkpoint().config['backwards'] is True
+    assert learn.checkpoint().direction == 'bwd'
 
 def test_a_stopped_run_goes_on_as_if_it_had_not_been(tmp_path, monkeypatch):
-    kw = dict(parts=3, slices=3, bs=4, seq_len=16, bar=False)
+    kw = dict(epochs=3, bs=4, seq_len=16, bar=False)
     text = stream(4000), stream(800, seed=1)
     set_seed(1); whole = finetune_lm(checkpoint(), *text, tmp_path/'whole', **kw)
-    from ulmfit_course.pretraining import SaveTraining
+    from ulmfit_course.training import SaveTraining
     saved = SaveTraining.after_epoch
     def stop(self):
         saved(self)
@@ -121,27 +123,29 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(tmp_path, monkeypatch):
     monkeypatch.setattr(SaveTraining, 'after_epoch', saved)
     set_seed(7); again = finetune_lm(checkpoint(), *text, tmp_path/'halted', **kw)
     assert all(torch.allclose(whole.weights[k], again.weights[k], atol=1e-3) for k in whole.weights)
-    assert [c['part'] for c in again.config['card']['curve']] == [1, 2, 3]
+    assert [c['epoch'] for c in again.config['card']['curve']] == [1, 2, 3]
     with pytest.raises(CourseError, match='other text, sizes or settings'): finetune_lm(checkpoint(), *text, tmp_path/'halted', **kw, lr=1e-4)
     with pytest.raises(CourseError, match="unknown setting 'lrr'"): finetune_lm(checkpoint(), *text, tmp_path/'x', lrr=1, **kw)
 
-@pytest.mark.parametrize('vary', [False, True])
-def test_the_record_holds_the_whole_recipe(tmp_path, vary):
+@pytest.mark.parametrize('variable_bptt', [False, True])
+def test_the_record_holds_the_whole_recipe(tmp_path, variable_bptt):
     text = stream(3000), stream(800, seed=1)
-    make = lambda name: finetune_lm(checkpoint(), *text, tmp_path/name, parts=1, bs=4, seq_len=16, bar=False, vary=vary, seed=5)
+    make = lambda name: finetune_lm(checkpoint(), *text, tmp_path/name, epochs=1, bs=4, seq_len=16, bar=False, variable_bptt=variable_bptt, seed=5)
     one, two = make('one'), make('two')
     assert all(torch.equal(one.weights[k], two.weights[k]) for k in one.weights)  # the seed decides
     run = json.loads((tmp_path/'one'/'run.json').read_text())
     assert run['seed'] == 5 and run['card'] == one.config['card']
-    recipe = dict(lr=3e-3, parts=1, slices=1, bs=4, seq_len=16, drop_mult=0.3, wd=0.01, clip=0.4, backwards=False, factor=2.6, vary=vary, sampled=2000, seed=5)
+    recipe = dict(epochs=1, shards=0, lr=3e-3, bs=4, seq_len=16, drop_mult=0.3, wd=0.01, clip=0.4, variable_bptt=variable_bptt, num_sampled=2000, direction='fwd', seed=5, factor=2.6)
     assert run['config'] == dict(recipe, stage='lm_finetuning', arch=one.config['arch'])
     assert run['card']['command'] == "finetune_lm('a checkpoint', train, valid, out, " + ', '.join(f'{k}={v!r}' for k,v in recipe.items()) + ')'
+    typed = eval(run['card']['command'], dict(finetune_lm=inspect.signature(finetune_lm).bind, train=1, valid=2, out=3)).arguments   # as one would type it
+    assert typed == dict(model='a checkpoint', train=1, valid=2, out=3, changes=recipe)
 
 def test_built_text_leaves_its_hash_in_the_record(tmp_path):
     train = TokenStream.build([f'the film number {i} is a film of {i%7} friends' for i in range(300)], tmp_path/'t', n_procs=1)
     valid = TokenStream.build(['the film is a number of friends']*40, tmp_path/'v', vocab=train.vocab, n_procs=1)
-    ck = Checkpoint(language_model(len(train.vocab), config).state_dict(), train.vocab, dict(arch=config, stage='pretraining', backwards=False))
-    finetune_lm(ck, train[:2000], valid[:200], tmp_path/'m', parts=1, bs=4, seq_len=16, bar=False)
+    ck = Checkpoint(language_model(len(train.vocab), config).state_dict(), train.vocab, dict(arch=config, stage='pretraining', direction='fwd'))
+    finetune_lm(ck, train[:2000], valid[:200], tmp_path/'m', epochs=1, bs=4, seq_len=16, bar=False)
     assert json.loads((tmp_path/'m'/'run.json').read_text())['data_hash'] == train.meta['data_hash'] is not None
 
 def test_predict_takes_fastais_names():

@@ -1,5 +1,5 @@
 "The repository in step with itself: notebooks, modules, README, metadata, site"
-import ast, importlib.util, json, re, shutil, subprocess, sys
+import importlib.util, json, re, shutil, subprocess, sys
 from configparser import ConfigParser
 from importlib import metadata
 from pathlib import Path
@@ -39,7 +39,7 @@ def test_notebook_shows_no_fault(path):
     outputs = [o for c in cells(path, 'code') for o in c['outputs']]
     assert not [o for o in outputs if o['output_type'] == 'error']
     assert not [o for o in outputs if o.get('name') == 'stderr'], 'warnings and progress bars are no outputs'
-    if path.stem != '00_core': assert any(outputs)
+    if path.parent.name != 'library': assert any(outputs)
 
 @every_notebook
 def test_notebook_shows_no_path_of_a_machine(path):
@@ -59,10 +59,11 @@ def test_widgets_are_kept_as_still_pictures(path):
     kinds = [k for c in cells(path, 'code') for o in c['outputs'] for k in o.get('data', {})]
     assert 'application/vnd.jupyter.widget-view+json' not in kinds, 'make outputs'
 
+@pytest.mark.slow
 def test_outputs_keep_the_still_picture_of_a_widget(tmp_path):
     code = 'from ulmfit_course.widgets import ScheduleDesigner\nScheduleDesigner()', 'from ipywidgets import Text\nText()', '6*7'
     nbformat.write(new_notebook(cells=[new_code_cell(o) for o in code]), tmp_path/'some.ipynb')
-    load(root/'docs/outputs.py').run(tmp_path/'some.ipynb')
+    load(root/'tools/outputs.py').run(tmp_path/'some.ipynb')
     panel, text, number = (c['outputs'] for c in cells(tmp_path/'some.ipynb', 'code'))
     assert panel[0]['data'].keys() == {'text/html'} and '<img alt="Learning rate of each layer group' in ''.join(panel[0]['data']['text/html'])
     assert text == [] and number[0]['data'] == {'text/plain': ['42']}
@@ -85,27 +86,26 @@ def test_modules_are_what_the_notebooks_export(tmp_path):
     for name in ('nbs', 'ulmfit_course'): shutil.copytree(root/name, tmp_path/name, ignore=shutil.ignore_patterns('pretrained', 'assets', '__pycache__', '.ipynb_checkpoints'))
     shutil.copy(root/'pyproject.toml', tmp_path)
     for m in (tmp_path/'ulmfit_course').glob('*.py'):
-        if m.name != '__init__.py': m.unlink()
+        if m.name[:2] != '__': m.unlink()
     subprocess.run([sys.executable, '-c', 'from nbdev.doclinks import nbdev_export; nbdev_export()'], cwd=tmp_path, check=True)
     fresh = {p.name: p.read_text('utf8') for p in (tmp_path/'ulmfit_course').glob('*.py')}
     kept = {p.name: p.read_text('utf8') for p in (root/'ulmfit_course').glob('*.py')}
     assert fresh.keys() == kept.keys()
     assert not [k for k in fresh if fresh[k] != kept[k]], 'export the notebooks: make export'
 
+@pytest.mark.slow
 @pytest.mark.parametrize('module', modules)
 def test_module_imports_alone(module, tmp_path):
-    light = module in ('core', 'cli')
+    light = module in ('core', 'recipes', 'cli')
     code = f'import sys, ulmfit_course.{module}; sys.exit("torch is imported" if {light} and "torch" in sys.modules else 0)'
     run = subprocess.run([sys.executable, '-c', code], cwd=tmp_path, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
 
-def test_lower_rooms_import_no_higher_ones():
-    floor = {re.sub(r'^\d+_', '', p.stem): int(p.stem[:2]) for p in notebooks if p.parent.name == 'nbs' and re.match(r'\d\d_', p.name)}
-    assert set(modules) == floor.keys(), 'one notebook makes one module'
-    for m in modules:
-        tree = ast.parse((root/f'ulmfit_course/{m}.py').read_text('utf8')).body  # what importing the room imports; `LMLearner.predict` calls generation when it is called
-        used = {(n.module or '').split('.')[-1] for n in tree if isinstance(n, ast.ImportFrom) and (n.level or (n.module or '').startswith('ulmfit_course'))} & floor.keys()
-        assert not [o for o in used if floor[o] >= floor[m]], m
+def test_each_notebook_makes_one_module():
+    made = [re.search(r'^#\| default_exp (\w+)', source(c), re.M) for p in notebooks for c in cells(p, 'code')]
+    names = [m[1] for m in made if m]
+    assert sorted(names) == modules and len(set(names)) == len(names)
+    assert {re.sub(r'^\d\d_', '', p.stem) for p in notebooks if p.parent.name in ('nbs', 'library')} - {'index'} == set(modules)
 
 # Front door
 
@@ -116,7 +116,7 @@ def load(path):
     return module
 
 def test_readme_is_the_front_door():
-    assert (root/'README.md').read_text('utf8') == load(root/'docs/readme.py').readme(), 'make readme'
+    assert (root/'README.md').read_text('utf8') == load(root/'tools/readme.py').readme(), 'make readme'
 
 def test_readme_links_lead_somewhere():
     links = re.findall(r'\]\((?![a-z]+:|#)([^)#\s]+)', (root/'README.md').read_text('utf8'))
@@ -136,11 +136,13 @@ def test_results_are_those_of_a_run(monkeypatch):
 
 def test_metadata_stand_in_settings_only():
     project = tomllib.loads((root/'pyproject.toml').read_text('utf8'))
-    assert project.keys() == {'build-system', 'tool'} and project['tool'].keys() == {'nbdev'}
-    version = settings()['version']
+    s = settings()
+    first, last = (o.split('.') for o in (s['min_python'], s['max_python']))
+    assert project['project'].pop('dynamic') and project['project'] == {'name': s['lib_name'], 'requires-python': f'>=3.{first[1]},<3.{int(last[1])+1}'}
+    version = s['version']
     for name in ('setup.py', 'pyproject.toml', 'ulmfit_course/__init__.py'): assert version not in (root/name).read_text('utf8')
 
-def requirements(s): return ' '.join(s[k] for k in ('requirements', 'lab_requirements', 'dev_requirements')).split()
+def requirements(s): return ' '.join(s[k] for k in ('requirements', 'lab_requirements', 'parquet_requirements', 'dev_requirements')).split()
 
 def test_installed_metadata_are_those_of_settings():
     import ulmfit_course
@@ -157,9 +159,14 @@ def test_every_requirement_is_pinned():
     s = settings()
     assert {canonical(o) for o in requirements(s)} <= {canonical(o) for o in pins}
     assert 'torch==2.13.0' in pins
+    project = tomllib.loads((root/'pyproject.toml').read_text('utf8'))
+    assert set(project['tool']['uv']['constraint-dependencies']) <= set(pins)
+    hook = re.search(r'AnswerDotAI/nbdev\n  rev: (\S+)', (root/'.pre-commit-config.yaml').read_text('utf8'))[1]
+    assert f'nbdev=={hook}' in pins
 
 # Site
 
+@pytest.mark.slow
 def test_site_builds():
     run = subprocess.run([sys.executable, root/'docs/build.py'], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr

@@ -6,8 +6,11 @@ from concurrent.futures import ProcessPoolExecutor
 import pytest
 
 from ulmfit_course.core import CourseError
-from ulmfit_course.tokenization import (BOS, CharTokenizer, SubwordTokenizer, WordTokenizer, attention_mask, denumericalize, detokenize,
-    load_subwords, lowercase, make_vocab, numericalize, pad, replace_maj, save_subwords, special_tokens, text_rules, truncate)
+from ulmfit_course.detokenization import detokenize
+from ulmfit_course.fast_tokens import WordCache
+from ulmfit_course.subwords import SubwordTokenizer
+from ulmfit_course.tokenization import CharTokenizer, WordTokenizer, apply_rules, lowercase, replace_maj, text_rules
+from ulmfit_course.vocabulary import BOS, attention_mask, denumericalize, make_vocab, numericalize, pad, special_tokens, truncate
 
 traps = [
     '', ' ', '\n', '\t\n ', '.', 'a', 'A', 'I', '  two  spaces  ', 'a \n\n b', 'a\n b', 'a\n\n\nb', 'tab\tand\r\nreturn', 'a\xa0b \xa0 c', '\u2003wide\u2009thin\u3000',
@@ -30,7 +33,7 @@ def tok(): return WordTokenizer()
 
 @pytest.fixture(scope='module')
 def reviews():
-    from ulmfit_course.data import imdb
+    from ulmfit_course.readers import imdb
     return imdb().text.tolist()
 
 def different(texts, ours, theirs):
@@ -45,7 +48,7 @@ def test_traps_in_context(tok, fastai_tok):
 @pytest.mark.parametrize('seed', [1, 2, 3])
 def test_random_mixtures(tok, fastai_tok, seed):
     rng = random.Random(seed)
-    pieces = [w for t in traps if len(t) < 1000 for w in t.split(' ')] + list(tok._split.spacy.rules) + list(''':)(-!?.'"/#4oO''')
+    pieces = [w for t in traps if len(t) < 1000 for w in t.split(' ')] + list(tok.spacy.rules) + list(''':)(-!?.'"/#4oO''')
     ends = [' ']*8 + ['', '', '\n', '  ', '\t', ' \n', '\n ', '\xa0', '\x1f', '\r\n']
     texts = [''.join(rng.choice(pieces) + rng.choice(ends) for _ in range(rng.randint(1, 25))) for _ in range(4000)]
     texts += [''.join(rng.choice(['go', '!!!', '4', '4444', 'NO', 'No', 'no', 'xxrep', ':)', ')', ':', '(', '-', '8', 'o', '.', 'a.m.', "'"])
@@ -56,6 +59,12 @@ def test_random_mixtures(tok, fastai_tok, seed):
 def test_other_languages(lang):
     core = pytest.importorskip('fastai.text.core')
     assert different(traps, WordTokenizer(lang), core.TokenizeWithRules(core.SpacyTokenizer(lang))) == []
+
+def test_without_the_cache(fastai_tok, reviews):
+    "What lesson 02 writes gives the tokens that the cache gives, and fastai's"
+    plain = WordTokenizer()
+    plain.cache = lambda t: [o.text.replace(' ', '▁') for o in plain.spacy(apply_rules(t))]
+    assert different(traps + reviews[:100], plain, fastai_tok) == []
 
 def test_rules_equal_fastai(reviews):
     core = pytest.importorskip('fastai.text.core')
@@ -70,15 +79,17 @@ def count_different(texts):
     from fastai.text.core import SpacyTokenizer, TokenizeWithRules
     return len(different(texts, WordTokenizer(), TokenizeWithRules(SpacyTokenizer())))
 
+@pytest.mark.slow
 def test_all_reviews(reviews):
     "All 25,000, fastai's tokens made afresh, in two processes"
     assert len(reviews) == 25_000
     with ProcessPoolExecutor(2, mp_context=mp.get_context('spawn')) as pool: assert list(pool.map(count_different, [reviews[::2], reviews[1::2]])) == [0, 0]
 
 def test_same_when_memory_is_full(reviews, fastai_tok):
-    small = WordTokenizer(cap=50)
+    small = WordTokenizer()
+    small.cache = WordCache(small, cap=50)
     assert different(reviews[:50], small, fastai_tok) == []
-    assert len(small._chunks) == 50 and len(small._split.words) == 50
+    assert len(small.cache.chunks) == 50 and len(small.cache.split.words) == 50
 
 def test_custom_rules_equal_fastai(reviews):
     core = pytest.importorskip('fastai.text.core')
@@ -93,7 +104,9 @@ def test_names_tell_settings_apart():
     def other(t): return t.lower()
     names = [WordTokenizer().name, WordTokenizer('de').name, WordTokenizer(rules=[lowercase]).name, WordTokenizer(rules=[other]).name, CharTokenizer().name]
     assert len(set(names)) == len(names)
-    assert WordTokenizer().name == WordTokenizer(cap=10).name
+    small = WordTokenizer()
+    small.cache = WordCache(small, cap=10)
+    assert WordTokenizer().name == small.name
 
 @pytest.mark.parametrize('bad', [None, 3, float('nan'), b'bytes', ['list']])
 @pytest.mark.parametrize('t', [WordTokenizer(), CharTokenizer()])
@@ -167,11 +180,11 @@ def test_subwords(kind, reviews, tmp_path):
     toks = s.tokenize("This MOVIE wasn't unwatchably bad!!!")
     assert toks[0] == BOS and detokenize(s.join(toks)) == "This MOVIE wasn't unwatchably bad!!!"
     assert numericalize(toks, s.vocab) == [s.model.token_to_id(t) for t in toks]
-    save_subwords(s, tmp_path/'s.json')
-    for again in (load_subwords(tmp_path/'s.json'), pickle.loads(pickle.dumps(s))): assert again.tokenize(reviews[300]) == s.tokenize(reviews[300]) and again.name == s.name
+    s.save(tmp_path/'s.json')
+    for again in (SubwordTokenizer.load(tmp_path/'s.json'), pickle.loads(pickle.dumps(s))): assert again.tokenize(reviews[300]) == s.tokenize(reviews[300]) and again.name == s.name
 
 def test_subword_faults(tmp_path):
     with pytest.raises(CourseError, match='too small'): SubwordTokenizer.train(['some text'], 'bpe', 10)
     with pytest.raises(CourseError, match='unknown kind'): SubwordTokenizer.train(['some text'], 'words')
     with pytest.raises(CourseError, match='string'): SubwordTokenizer.train([None])
-    with pytest.raises(CourseError, match='no subword tokenizer'): load_subwords(tmp_path/'missing.json')
+    with pytest.raises(CourseError, match='no subword tokenizer'): SubwordTokenizer.load(tmp_path/'missing.json')

@@ -5,6 +5,7 @@ import nbformat, pytest
 from nbformat.v4 import new_code_cell, new_notebook
 from playwright.sync_api import TimeoutError as Unfinished, expect, sync_playwright
 
+prompts = '.jp-CodeCell .jp-InputPrompt:not(.jp-Placeholder-prompt)'   # a collapsed cell shows a placeholder without a number
 pictures = Path(__file__).resolve().parents[2]/'runs/browser'
 expect.set_options(timeout=30_000)
 
@@ -56,14 +57,14 @@ class Page:
     def __exit__(self, *_): self.page.close()
     def picture(self, name, part=None): (part or self.page).screenshot(path=pictures/f'{name}.png')
 
-    def panel(self, knob):
-        "The widget that has a knob of this name"
-        name = self.page.locator('.widget-label, button', has_text=re.compile(f'^{re.escape(knob)}$'))
+    def panel(self, control):
+        "The widget that has a control of this name"
+        name = self.page.locator('.widget-label, button', has_text=re.compile(f'^{re.escape(control)}$'))
         return self.page.locator('.jp-OutputArea-output').filter(has=name)
 
-def slide(panel, knob, key):
+def slide(panel, control, key):
     "Press a key on the slider of this name"
-    panel.locator('.widget-hslider', has_text=knob).get_by_role('slider').press(key)
+    panel.locator('.widget-hslider', has_text=control).get_by_role('slider').press(key)
 
 class Lesson(Page):
     "A notebook in JupyterLab, as its reader has it in front of them"
@@ -97,7 +98,7 @@ class Lesson(Page):
         "Choose from a menu until the numbers of the cells show that it was heard; a notebook that is still being opened may not hear it"
         for tries in (2, 1, 0):
             self.menu(name, item)
-            try: return self.page.wait_for_function(f"() => (all => all.length && {condition})([...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].map(o => o.textContent.trim()))", timeout=20_000)
+            try: return self.page.wait_for_function(f"() => (all => all.length && {condition})([...document.querySelectorAll('{prompts}')].map(o => o.textContent.trim()))", timeout=20_000)
             except Unfinished:
                 if not tries: raise
 
@@ -120,8 +121,9 @@ class Lesson(Page):
 
     def finish(self, seconds=240):
         "Wait for the last cell; an error is a fault"
-        self.page.wait_for_function('''() => document.querySelector('[data-mime-type="application/vnd.jupyter.error"]')
-            || ![...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].some(o => /\\[[ *]\\]/.test(o.textContent))''', timeout=1000*seconds)
+        self.page.wait_for_function('''prompts => document.querySelector('[data-mime-type="application/vnd.jupyter.error"]')
+            || ![...document.querySelectorAll(prompts)].some(o => /\\[[ *]\\]/.test(o.textContent))
+                && document.querySelector('.jp-Notebook-ExecutionIndicator').dataset.status == "idle"''', arg=prompts, timeout=1000*seconds)
         assert self.page.locator('[data-mime-type="application/vnd.jupyter.error"]').all_text_contents() == []
         return self
 

@@ -3,6 +3,8 @@ import re, pytest
 from playwright.sync_api import expect
 from conftest import Page, serving
 
+pytestmark = pytest.mark.slow
+
 @pytest.fixture(scope='module')
 def app(browser, tmp_path_factory):
     "The page, with a classifier that `ulmfit-course app` has trained for it"

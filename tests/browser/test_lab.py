@@ -5,6 +5,7 @@ import pytest
 from playwright.sync_api import expect
 from conftest import Lesson, slide
 
+pytestmark = pytest.mark.slow
 lessons = Path(__file__).resolve().parents[2]/'nbs'
 with_widgets = [p.stem for p in sorted(lessons.glob('*.ipynb')) if 'from ulmfit_course.widgets import' in p.read_text('utf8')]
 
@@ -18,37 +19,37 @@ def test_lesson_shows_its_widgets(browser, lab, name):
             lesson.picture(f'{name}-{i}', widget)
         assert lesson.errors == []
 
-# Room 14: each widget is used once
+# The notebook of the widgets: each is used once
 
 @pytest.fixture(scope='module')
-def open_room(browser, lab):
-    with Lesson(browser, lab, 'nbs/14_widgets') as lesson: yield lesson.run_all()
+def opened(browser, lab):
+    with Lesson(browser, lab, 'nbs/library/widgets') as lesson: yield lesson.run_all()
 
 @pytest.fixture
-def room(open_room, request):
-    "Room 14, after all its cells were run; a picture shows what the test has left"
-    yield open_room
-    open_room.picture(request.node.name)
-    assert open_room.errors == []
+def widgets(opened, request):
+    "The notebook, after all its cells were run; a picture shows what the test has left"
+    yield opened
+    opened.picture(request.node.name)
+    assert opened.errors == []
 
-def test_tokens_follow_the_text(room):
-    tokens = room.panel('Tokenizer')
+def test_tokens_follow_the_text(widgets):
+    tokens = widgets.panel('Tokenizer')
     tokens.get_by_label('Text', exact=True).fill('GREAT, no no no, a zxqvish film')
     expect(tokens).to_contain_text('xxwrep 3 no')
     expect(tokens).to_contain_text('1 unknown')
     tokens.get_by_label('beside').select_option('characters')
     expect(tokens).to_contain_text('characters: tokens, each over its id')
 
-def test_batches_follow_the_sliders(room):
-    batches = room.panel('Row to follow')
+def test_batches_follow_the_sliders(widgets):
+    batches = widgets.panel('Row to follow')
     slide(batches, 'Row to follow', 'Home')
     slide(batches, 'Row to follow', 'ArrowRight')
     expect(batches).to_contain_text('Row 1: each input over its target')
     slide(batches, 'Batch', 'End')
     expect(batches).to_contain_text('the row ends here')
 
-def test_padding_follows_the_order(room):
-    padding = room.panel('Order of the documents')
+def test_padding_follows_the_order(widgets):
+    padding = widgets.panel('Order of the documents')
     share = lambda: float(re.search(r'([\d.]+)%', padding.locator('tr', has_text='▶').text_content())[1])
     padding.get_by_label('Order of the documents').select_option('as they come')
     expect(padding.locator('tr', has_text='▶')).to_contain_text('as they come')
@@ -57,43 +58,43 @@ def test_padding_follows_the_order(room):
     expect(padding.locator('tr', has_text='▶')).to_contain_text('length buckets')
     assert share() < worst
 
-def test_neighbours_of_a_word(room):
-    neighbours = room.panel('How many neighbours')
+def test_neighbours_of_a_word(widgets):
+    neighbours = widgets.panel('How many neighbours')
     neighbours.get_by_label('Word', exact=True).fill('boring')
     expect(neighbours).to_contain_text('dull')
     neighbours.get_by_label('Word', exact=True).fill('zxqvish')
     expect(neighbours.get_by_role('alert').first).to_be_visible()
 
-def test_dropout_follows_the_rate(room):
-    dropout = room.panel('Dropout')
+def test_dropout_follows_the_rate(widgets):
+    dropout = widgets.panel('Dropout')
     dropout.get_by_label('Dropout', exact=True).select_option('weight')
     slide(dropout, 'Rate', 'Home')
     expect(dropout).to_contain_text('0% of')
     for _ in range(10): slide(dropout, 'Rate', 'ArrowRight')
     expect(dropout).to_contain_text('50% of')
 
-def test_line_of_the_finder_moves_by_keys_and_by_mouse(room):
-    finder = room.page.locator('.jp-OutputArea-output').filter(has=room.page.locator('.rate-line'))
+def test_line_of_the_finder_moves_by_keys_and_by_mouse(widgets):
+    finder = widgets.page.locator('.jp-OutputArea-output').filter(has=widgets.page.locator('.rate-line'))
     line, chosen = finder.get_by_role('slider'), finder.locator('tr', has_text='your line')
     before = chosen.inner_text()
     line.press('PageUp')
     expect(chosen).not_to_have_text(before, use_inner_text=True)
     by_key, picture = chosen.inner_text(), finder.locator('img').bounding_box()
-    room.page.mouse.move(picture['x'] + picture['width']/2, picture['y'] + picture['height']/2)
-    room.page.mouse.down()
-    room.page.mouse.move(picture['x'] + picture['width']/3, picture['y'] + picture['height']/2, steps=5)
-    room.page.mouse.up()
+    widgets.page.mouse.move(picture['x'] + picture['width']/2, picture['y'] + picture['height']/2)
+    widgets.page.mouse.down()
+    widgets.page.mouse.move(picture['x'] + picture['width']/3, picture['y'] + picture['height']/2, steps=5)
+    widgets.page.mouse.up()
     expect(chosen).not_to_have_text(by_key, use_inner_text=True)
 
-def test_schedule_follows_the_design(room):
-    schedule = room.panel('Unfreezing')
+def test_schedule_follows_the_design(widgets):
+    schedule = widgets.panel('Unfreezing')
     schedule.get_by_label('Unfreezing').select_option('all layers at once')
     expect(schedule).not_to_contain_text('frozen')
     schedule.get_by_label('Unfreezing').select_option('last layer, then all')
     expect(schedule).to_contain_text('frozen')
 
-def test_writing_goes_on_and_stops(room):
-    playground = room.panel('Prompt')
+def test_writing_goes_on_and_stops(widgets):
+    playground = widgets.panel('Prompt')
     playground.get_by_label('Prompt').fill('The director')
     slide(playground, 'Temperature', 'Home')
     expect(playground).to_contain_text('100.0%')
@@ -103,16 +104,17 @@ def test_writing_goes_on_and_stops(room):
     playground.get_by_role('button', name=re.compile('Stop')).click()
     expect(playground.get_by_role('button', name='Go on')).to_be_visible()
 
-def test_review_is_explained(room):
-    explorer = room.panel('Review')
+def test_review_is_explained(widgets):
+    explorer = widgets.panel('Review')
     before = explorer.locator('table').first.inner_text()
     explorer.get_by_label('Review').fill('A wonderful film, but the end is silly.')
     expect(explorer.locator('table').first).not_to_have_text(before, use_inner_text=True)
     explorer.get_by_role('button', name='Leave out each word').click()
     expect(explorer).to_contain_text('Agreement of the two')
+    expect(explorer).to_contain_text('This classifier reads forwards')
 
-def test_errors_of_a_cell(room):
-    errors = room.panel('Predicted as')
+def test_errors_of_a_cell(widgets):
+    errors = widgets.panel('Predicted as')
     for label in ('neg', 'pos'):
         errors.locator('.widget-toggle-buttons', has_text='Label').get_by_role('button', name=label).click()
         expect(errors).to_contain_text(f'with the label {label}')
@@ -125,7 +127,7 @@ from ipywidgets import IntSlider, Text
 from ulmfit_course.widgets import Panel
 class Letters(Panel):
     def __init__(self): super().__init__(Text('transfer', description='Word'), IntSlider(2, 1, 9, description='Times'))
-    def draw(self): return f'<p>{self.knobs[1].value*len(self.knobs[0].value)} letters</p>'
+    def draw(self): return f'<p>{self.controls[1].value*len(self.controls[0].value)} letters</p>'
 Letters()""")
     with Lesson(browser, lab, 'letters') as lesson:
         letters = lesson.run_all().panel('Times')
@@ -137,10 +139,11 @@ Letters()""")
 
 def test_a_running_training_stops_and_keeps_the_model(browser, lab):
     lab.write('training', """
-from ulmfit_course.batching import TokenStream, lm_dataloaders
-from ulmfit_course.data import imdb
-from ulmfit_course.lm_finetuning import language_model_learner
-from ulmfit_course.pretraining import load_pretrained
+from ulmfit_course.batching import lm_dataloaders
+from ulmfit_course.learners import language_model_learner
+from ulmfit_course.models import load_pretrained
+from ulmfit_course.readers import imdb
+from ulmfit_course.streams import TokenStream
 from ulmfit_course.widgets import TrainingMonitor
 wiki = load_pretrained('wiki-small')
 stream = TokenStream.cached(list(imdb().text[:12]), vocab=wiki.vocab, n_procs=1)
