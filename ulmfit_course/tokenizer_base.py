@@ -11,7 +11,7 @@ from .core import CourseError
 from .vocabulary import special_tokens
 from .detokenization import detokenize
 
-# %% ../nbs/library/tokenizer_base.ipynb #e2c4ec9c
+# %% ../nbs/library/tokenizer_base.ipynb #1f6cf414
 known_rules, default_rules = {}, []   # every rule by its name; those that `None` stands for
 
 def register_rule(
@@ -20,9 +20,9 @@ def register_rule(
     "Let models that were made with the rule `f` be loaded; also a decorator"
     name = f.__name__
     if name == '<lambda>': raise CourseError('a rule that goes with a model needs a name: write it with def')
-    if name in [r.__name__ for r in default_rules if r is not f]:
-        raise CourseError(f"{name} is one of the course's own rules: give yours another name")
-    known_rules[name] = f
+    own = {r.__name__: r for r in default_rules}.get(name)
+    if own and own.__doc__ != f.__doc__: raise CourseError(f"{name} is one of the course's own rules: give yours another name")
+    if not own: known_rules[name] = f
     return f
 
 def rules_of(
@@ -54,7 +54,9 @@ class Tokenizer:
     "Turns texts into lists of tokens; a subclass writes `tokenize`, `config` and `from_config`"
     kind, rules, kinds = None, None, {}   # `rules` are done to a text before it is cut; `None` for the eight of lesson 02
     def __init_subclass__(cls):
-        for kind in vars(cls).get('kind') or (): Tokenizer.kinds[kind] = cls   # of its own; what it inherits is its parent's
+        for kind in vars(cls).get('kind') or ():   # of its own; what it inherits is its parent's
+            if not Tokenizer.kinds.get(kind, cls).__module__.startswith('ulmfit_course.'): Tokenizer.kinds[kind] = cls
+            Tokenizer.kinds.setdefault(kind, cls)   # the course's own stay what they are
     def __call__(self,
         texts: list # the texts, any iterable of `str`
     ):              # iterator of lists of tokens
