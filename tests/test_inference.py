@@ -1,6 +1,7 @@
 "The bundle: safe to open, the same answers however it is asked"
-import json, os, pickle, shutil, subprocess, sys
+import csv, json, os, pickle, shutil, subprocess, sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 import numpy as np, pandas as pd, pytest, torch
 from ulmfit_course.awd_lstm import WeightDropLSTM
 from ulmfit_course.core import CourseError
@@ -91,10 +92,29 @@ def test_batches_against_their_promises():
 
 def test_nothing_and_no_text(clas):
     assert clas.probabilities([]).shape == (0, 2)
-    assert list(clas.predict_frame([]).columns) == ['text', 'label', 'probability', 'p_neg', 'p_pos']
+    assert list(clas.predict_frame([]).columns) == list(clas.predict_frame(pd.DataFrame(dict(text=[]))).columns) == ['text', 'label', 'probability', 'p_neg', 'p_pos', 'unknown']
     with pytest.raises(CourseError, match='text 1 is not a string but float'): clas.probabilities(['a', float('nan')])
     with pytest.raises(CourseError, match='one string'): clas.predict_frame('a film')
     with pytest.raises(CourseError, match='NoneType'): clas.predict(None)
+    for wrong in (None, 3, b'a film', dict(text=['a film']), Path('a.csv')):
+        with pytest.raises(CourseError, match=f'got {type(wrong).__name__}') as e: clas.predict_frame(wrong)
+        assert '\n' not in str(e.value)
+
+def test_texts_in_any_container(clas):
+    texts = ['the film was great', 'a bad plot']
+    want = clas.predict_frame(texts)
+    class Elsewhere:   # a column, or a frame, of another library
+        def __init__(self, o): self.o = o
+        def __iter__(self): return iter(['text'])
+        def to_pandas(self): return self.o
+    for given in (tuple(texts), np.array(texts), pd.Series(texts, index=[5, 5]), iter(texts), dict.fromkeys(texts).keys(), pd.Index(texts), Elsewhere(pd.Series(texts)), Elsewhere(pd.DataFrame(dict(text=texts)))):
+        assert clas.predict_frame(given).equals(want), type(given)
+    assert clas.probabilities(Elsewhere(pd.Series(texts))).shape == (2, 2) and 'id' in clas.predict_frame(Elsewhere(pd.DataFrame(dict(id=[1, 2], text=texts))))
+
+def test_half_an_emoji_is_a_text(clas, tmp_path):
+    (tmp_path/'t.jsonl').write_text('{"text": "the film \\ud83d", "by\\ude00": "\\ud83d"}')
+    assert list(clas.predict_frame(['the film \ud83d']).text) == list(clas.predict_file(tmp_path/'t.jsonl', tmp_path/'o.csv').text) == ['the film \ufffd']
+    assert pd.read_csv(tmp_path/'o.csv')['by\ufffd'].tolist() == ['\ufffd']
 
 @pytest.mark.parametrize('kind', ['csv', 'jsonl', 'txt'])
 def test_files(clas, tmp_path, kind):
@@ -107,6 +127,43 @@ def test_files(clas, tmp_path, kind):
     assert np.allclose(table.probability, table[['p_neg', 'p_pos']].max(axis=1))
     pd.testing.assert_frame_equal(pd.read_csv(out), table, check_dtype=False)
     assert sorted(os.listdir(tmp_path)) == sorted([path.name, 'out.csv'])
+
+def test_a_file_keeps_its_rows_and_columns(clas, tmp_path):
+    given = pd.DataFrame(dict(id=['A17', '007', 'B03'], text=['the film was great', 'a "bad"\r\nplot', 'dull\rdull'], label=['x', '', 'NA'], stars=['2', '5', '']))
+    given.to_json(tmp_path/'t.jsonl', orient='records', lines=True)
+    said = clas.predict_file(tmp_path/'t.jsonl', tmp_path/'o.csv')
+    assert list(said) == ['text', 'label', 'probability', 'p_neg', 'p_pos', 'unknown', 'id', 'given_label', 'stars'] and said.attrs['found'].startswith('t.jsonl: 3 rows')
+    assert said[['id', 'text', 'given_label', 'stars']].values.tolist() == given.values.tolist() and list(said.label) == list(clas.predict_frame(given.text).label)
+    with open(tmp_path/'o.csv', encoding='utf8', newline='') as f: assert [[r['id'], r['text'], r['given_label'], r['stars']] for r in csv.DictReader(f)] == given.values.tolist()
+    frame = clas.predict_frame(given.set_index(pd.Index([7, 7, 3])))
+    assert frame.values.tolist() == said.values.tolist() and list(frame) == list(said) and list(frame.index) == [7, 7, 3]
+    again = clas.predict_file(tmp_path/'o.csv')   # its own answers
+    assert list(again.label) == list(said.label) == list(again.given_given_label) and again.given_label.tolist() == given.label.tolist()
+
+def test_a_folder_says_which_file(clas, tmp_path):
+    for name in ('b', 'a'): (tmp_path/f'{name}.txt').write_text('the film was great')
+    assert clas.predict_file(tmp_path).file.tolist() == ['a.txt', 'b.txt']
+
+def test_a_packed_table_is_packed(clas, tmp_path):
+    (tmp_path/'t.txt').write_text('Olé\n')
+    for ending in ('csv.gz', 'csv.xz', 'CSV.GZ'):
+        clas.predict_file(tmp_path/'t.txt', tmp_path/f'o.{ending}')
+        assert pd.read_csv(tmp_path/f'o.{ending}', compression='xz' if 'xz' in ending else 'gzip').text.tolist() == ['Olé']
+
+def test_what_the_model_does_not_know(learn, clas, tmp_path):
+    texts = ['the film was great', 'the zzyzx was qwfp', 'привет мир', '']
+    assert clas.unknown(texts).tolist() == list(clas.predict_frame(texts).unknown) == [0, .5, 1, 0]
+    assert clas.unknown([]).shape == (0,) and [o['unknown'] for o in clas.predict_stream(iter(texts), n=3)] == [0, .5, 1, 0]
+    assert np.array_equal(clas.probabilities(texts), clas.predict_frame(texts)[['p_neg', 'p_pos']].values.astype('float32'))
+    other = TextClassifier(learn.checkpoint())
+    other.to_ids.places = {w: i for w,i in other.to_ids.places.items() if w != 'great'}
+    both = Ensemble(clas, other)
+    assert other.unknown(texts).tolist() == [.25, .5, 1, 0] and both.unknown(texts).tolist() == list(both.predict_frame(texts).unknown) == [.125, .5, 1, 0]
+    assert np.allclose(both.predict_frame(texts)[['p_neg', 'p_pos']], both.probabilities(texts))
+    (tmp_path/'t.txt').write_text('\n'.join(texts))
+    assert len(clas.predict_file(tmp_path/'t.txt')) == len(clas.predict_file(tmp_path/'t.txt', max_unknown=.5)) == 3
+    with pytest.raises(CourseError, match='noise'): clas.predict_file(tmp_path/'t.txt', tmp_path/'o.csv', max_unknown=.4)
+    assert not (tmp_path/'o.csv').exists()
 
 def test_bad_files_leave_nothing(clas, tmp_path):
     pd.DataFrame(dict(text=['good', None])).to_csv(tmp_path/'in.csv', index=False)

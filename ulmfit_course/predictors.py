@@ -6,13 +6,16 @@
 __all__ = ['precisions', 'Classifier', 'batches', 'read_and_pool', 'TextClassifier', 'Ensemble']
 
 # %% ../nbs/library/predictors.ipynb #5e2578dc
-import copy
+import copy, csv
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 import numpy as np, pandas as pd, torch
 from fastcore.basics import patch
 from torch import Tensor
 from .core import CourseError, atomic_path, groups_of
-from .vocabulary import pad
-from .readers import read_texts
+from .vocabulary import check_known, pad, special_tokens, unknown_share
+from .tables import no_halves, openers
+from .readers import beside, read_texts
 from .loaders import TextToIds, text_of
 from .models import Checkpoint
 from .documents import text_classifier
@@ -25,6 +28,8 @@ class Classifier:
     labels, task, members = (), {}, ()
 
     def of_texts(self, texts, bs): raise NotImplementedError   # probabilities `(n, n_class)` of checked texts
+    def unknown_of(self, texts): return np.zeros(len(texts))   # of each checked text the share of words that the model does not know
+    def judged(self, texts, bs): return self.of_texts(texts, bs), self.unknown_of(texts)   # both, where that saves work
 
     @property
     def text_cols(self) -> list: return self.task.get('text_cols', ['text'])
@@ -33,9 +38,12 @@ class Classifier:
         items,  # a frame with the columns of the training texts; a list of texts; for several columns a list of rows
     ) -> list:  # texts
         "The texts, as the classifier was trained on them. Raises `CourseError` for what is no text, or has other columns"
-        if isinstance(items, str): raise CourseError("expected a list of texts and got one string: write [text], or use predict(text)")
+        items = _in_pandas(items)
         if isinstance(items, pd.DataFrame): return list(read_texts(items, self.text_cols).text) if len(items) else []
-        return [text_of(i, o, self.text_cols) for i,o in enumerate(items)]
+        if isinstance(items, (str, bytes, Mapping)) or not isinstance(items, Iterable):
+            what = 'one string' if isinstance(items, str) else type(items).__name__
+            raise CourseError(f"expected a list of texts and got {what}: write [text], or use predict(text); for a file predict_file(path)")
+        return [no_halves(text_of(i, o, self.text_cols)) for i,o in enumerate(items)]
 
     def probabilities(self,
         texts,         # as for `texts_of`
@@ -44,6 +52,12 @@ class Classifier:
         "Class probabilities. Raises `CourseError`"
         return self.of_texts(self.texts_of(texts), bs)
 
+    def unknown(self,
+        texts,        # as for `texts_of`
+    ) -> np.ndarray:  # `(n,)`, 0 to 1
+        "Of each text the share of its words that the model does not know: where it is large, the answer is a guess. Raises `CourseError`"
+        return self.unknown_of(self.texts_of(texts))
+
     def predict(self,
         text,   # one text; a row for several columns
     ) -> tuple: # label, its index and the probabilities `(n_class,)`, the last two tensors
@@ -51,28 +65,58 @@ class Classifier:
         probs = torch.from_numpy(self.probabilities([text])[0])
         return self.labels[int(probs.argmax())], probs.argmax(), probs
 
+    def predict_table(self,
+        table: pd.DataFrame,  # as `read_texts` gives it: a column `text`, and others
+        bs: int = 64,  # most texts of a batch
+    ) -> pd.DataFrame: # as `predict_frame`
+        "Predictions beside the other columns of a table"
+        probs, unknown = self.judged(list(table.text), bs)
+        said = dict(label=[self.labels[i] for i in probs.argmax(1)], probability=probs.max(1))
+        ours = pd.DataFrame(dict(text=table.text, **said))
+        ours = ours.assign(**{f'p_{l}': probs[:, i] for i,l in enumerate(self.labels)}, unknown=unknown)
+        return beside(ours, table.drop(columns='text'))
+
     def predict_frame(self,
         texts,         # as for `texts_of`
         bs: int = 64,  # most texts of a batch
-    ) -> pd.DataFrame: # columns `text`, `label`, `probability`, and `p_<label>` for each class
-        "Predictions as a table, in the order of the texts"
-        texts = self.texts_of(texts)
-        probs = self.of_texts(texts, bs)
-        frame = pd.DataFrame(dict(text=texts, label=[self.labels[i] for i in probs.argmax(1)], probability=probs.max(1)))
-        return frame.assign(**{f'p_{l}': probs[:, i] for i,l in enumerate(self.labels)})
+    ) -> pd.DataFrame: # columns `text`, `label`, `probability`, `p_<label>` for each class, `unknown`, and the other columns of a frame
+        "Predictions as a table, in the order of the texts; a column of a frame that has a name of ours becomes `given_<name>`"
+        texts = _in_pandas(texts)
+        given = isinstance(texts, pd.DataFrame) and len(texts)
+        table = read_texts(texts, self.text_cols, keep=True) if given else pd.DataFrame(dict(text=self.texts_of(texts)))
+        return self.predict_table(table, bs)
+
+def _in_pandas(items):
+    "A frame or a column of another library as one of pandas; iterated, a frame would give the names of its columns"
+    return items.to_pandas() if hasattr(items, 'to_pandas') else items
 
 # %% ../nbs/library/predictors.ipynb #6a1ec32a
 @patch
+def require_known(self:Classifier,
+    texts: list,    # checked texts
+    most: float,    # as for `check_known`
+) -> float:         # the mean share of unknown words
+    "Raise `CourseError` where the model knows too few of the words of these texts"
+    unknown = float(np.mean(self.unknown_of(texts))) if texts else 0.
+    check_known(unknown, most, max(1, sum(len(t.split()) for t in texts)))
+    return unknown
+
+@patch
 def predict_file(self:Classifier,
     path,          # a folder, CSV, TSV, JSONL, Parquet or text file, as `read_texts` takes
-    out=None,      # CSV to write; none if not given
+    out=None,      # CSV to write, packed if its name ends with .gz, .bz2 or .xz; none if not given
     text_cols=None,  # the columns of the texts, if they are called otherwise than in training
     bs: int = 64,  # most texts of a batch
+    max_unknown: float = None,  # refuse texts of which the model does not know a larger share of the words; if not given, none
 ) -> pd.DataFrame: # as `predict_frame`
     "Predictions for a file of texts; `out` appears whole or not at all. Raises `CourseError`"
-    frame = self.predict_frame(read_texts(path, self.columns_of(text_cols)).text, bs)
-    if out is not None:
-        with atomic_path(out) as tmp: frame.to_csv(tmp, index=False)
+    table = read_texts(path, self.columns_of(text_cols), keep=True)
+    if max_unknown is not None: self.require_known(list(table.text), max_unknown)
+    frame = self.predict_table(table, bs)
+    frame.attrs = dict(table.attrs)
+    if out is None: return frame
+    with atomic_path(out) as tmp, openers.get(Path(out).suffix.lower(), open)(tmp, 'wt', encoding='utf8', newline='') as f:
+        frame.to_csv(f, index=False, quoting=csv.QUOTE_NONNUMERIC)   # else a carriage return in a text ends a row
     return frame
 
 @patch
@@ -140,6 +184,7 @@ class TextClassifier(Classifier):
         self.device, self.precision = torch.device(device or 'cpu'), precision
         if precision == 'int8' and self.device.type != 'cpu': raise CourseError(f"int8 is for a CPU, not for {self.device}: take bf16")
         self.to_ids, self.members = TextToIds(ck.vocab, ck.tokenizer, ck.backwards), (self,)
+        self.special = self.to_ids.vocab[:1+max(i for i,w in enumerate(ck.vocab) if w in special_tokens)]   # as far as the last of them
         self.model = text_classifier(len(ck.vocab), len(self.labels), ck.config['arch'], **ck.config['head'])
         self.model.load_state_dict(ck.weights)
         self.model.eval().to(self.device)
@@ -162,11 +207,17 @@ class TextClassifier(Classifier):
         probs[order] = logits.float().softmax(1).cpu().numpy()
         return probs
 
-    def of_texts(self, texts, bs):
-        ids = self.to_ids.ids(texts)
+    def of_ids(self, ids, bs):
         probs = np.zeros((len(ids), len(self.labels)), dtype=np.float32)
         for batch in batches([len(o) for o in ids], bs): probs[batch] = self.run([ids[i] for i in batch])
         return probs
+    def shares(self, ids): return np.array([unknown_share(o, self.special) for o in ids])
+
+    def of_texts(self, texts, bs): return self.of_ids(self.to_ids.ids(texts), bs)
+    def unknown_of(self, texts): return self.shares(self.to_ids.ids(texts))
+    def judged(self, texts, bs):
+        ids = self.to_ids.ids(texts)
+        return self.of_ids(ids, bs), self.shares(ids)
 
 # %% ../nbs/library/predictors.ipynb #d62ee692
 class Ensemble(Classifier):
@@ -181,4 +232,8 @@ class Ensemble(Classifier):
             raise CourseError("these classifiers were trained on other columns: only those of the same columns can be averaged")
     def __repr__(self): return f"Ensemble({', '.join(map(repr, self.members))})"
     def of_texts(self, texts, bs): return mean_probs(*(m.of_texts(texts, bs) for m in self.members))
+    def unknown_of(self, texts): return np.mean([m.unknown_of(texts) for m in self.members], 0)
+    def judged(self, texts, bs):
+        probs, unknown = zip(*(m.judged(texts, bs) for m in self.members))
+        return mean_probs(*probs), np.mean(unknown, 0)
     def __getattr__(self, name): raise AttributeError(f"classifiers that answer as one have no {name!r}: ask one of their members")
