@@ -230,7 +230,7 @@ def test_fastai_language_model_learner(cbs):
     with learn.no_bar(), learn.no_logging():
         before = learn.validate(); learn.fit(3, 2e-2); logged = learn.recorder.values[-1][1]; after = learn.validate()
     assert after[0] < before[0] - .05 and 0 <= after[1] <= 1
-    assert logged == pytest.approx(after[0], rel=1e-4)
+    assert logged == pytest.approx(after[0], rel=1e-3)   # inside of a fit in 16 bits, outside never
     assert isinstance(learn.loss_func, CrossEntropyLossFlat) and not torch.is_autocast_enabled('cpu') and 'forward' not in vars(learn.model)
     assert learn.model.train()(torch.zeros(2, 3, dtype=torch.long))[0].shape == (2, 3, len(vocab))
 

@@ -1,8 +1,9 @@
 "What a user of fastai does with a learner: the same calls before and after a fit, for classifiers and for language models"
-import copy, io, threading
+import copy, inspect, io, os, pickle, re, threading
 from contextlib import redirect_stdout
 from functools import partial
 from pathlib import Path
+from zipfile import ZIP_DEFLATED, ZipFile
 import matplotlib
 matplotlib.use('agg')
 import numpy as np, pandas as pd, pytest, torch
@@ -17,17 +18,20 @@ from fastai.losses import CrossEntropyLossFlat, FocalLossFlat, LabelSmoothingCro
 from fastai.metrics import F1Score, Perplexity, accuracy
 from fastai.optimizer import Adam, OptimWrapper, ranger
 from fastai.text.data import TextDataLoaders
+from fastai.text.models.core import get_language_model
 from fastai.text.models.awdlstm import AWD_LSTM as fastais_awd_lstm, awd_lstm_clas_config, awd_lstm_lm_config
+from fastcore.xtras import save_pickle
 from ulmfit_course.awd_lstm import AWD_LSTM
 from ulmfit_course.batching import lm_dataloaders
 from ulmfit_course.classifier import train_classifier
 from ulmfit_course.core import CourseError, set_seed
 from ulmfit_course.evaluation import predictions
 from ulmfit_course.inference import load_bundle, save_bundle
-from ulmfit_course.learners import language_model_learner, text_classifier_learner
+from ulmfit_course.learners import ClassifierLearner, LMLearner, language_model_learner, text_classifier_learner
 from ulmfit_course.loaders import classifier_dataloaders
 from ulmfit_course.models import load_pretrained
 from ulmfit_course.streams import TokenStream
+from ulmfit_course.training import BF16, FastFit, FastLearner
 from test_classifier import checkpoint, frame, sizes, words
 
 torch.set_num_threads(1)
@@ -148,7 +152,7 @@ def test_test_dl_names_what_is_no_text(make, items, with_labels, says): told(lam
 def test_several_columns_stay_several(tmp_path):
     "A learner of two columns never takes one of them for the whole text"
     df = pd.DataFrame(dict(title=['great', 'awful']*12, review=[f'the film number {i}' for i in range(24)], stars=['pos', 'neg']*12))
-    learn = train_classifier(df, None, checkpoint(), text_cols=['title', 'review'], label_col='stars', epochs=(1, 0, 0, 0), bs=8)
+    learn = train_classifier(df, None, checkpoint(), text_cols=['title', 'review'], label_col='stars', epochs=(1, 0, 0, 0), bs=8, max_unknown=1)
     want = predictions(learn, learn.dls.test_dl(df))[0]
     assert np.allclose(load_bundle(save_bundle(learn, tmp_path/'b')).probabilities(df), want, atol=1e-5)
     joined = [f'xxfld 1 {t} xxfld 2 {r}' for t,r in zip(df.title, df.review)]
@@ -225,6 +229,126 @@ def test_save_and_load(learn, kind, tmp_path):
     assert learn.load('stage') is learn and torch.equal(weights(learn), before)
     with_opt = fitted(learn).save('opt', with_opt=True)
     assert with_opt.is_file() and learn.load('opt', with_opt=True) is learn
+
+def averages(learn):
+    "What an optimizer remembers of the gradients"
+    state = learn.opt.state_dict()['state']
+    return torch.cat([v.detach().flatten().float().cpu() for s in (state.values() if isinstance(state, dict) else state) for v in s.values() if torch.is_tensor(v)])
+
+@pytest.mark.parametrize('opt_func', [None, Adam, ranger, partial(OptimWrapper, opt=torch.optim.SGD, momentum=.9)])
+@both
+def test_the_optimizer_comes_back_too(make, kind, opt_func, recwarn):
+    learn = fitted(make(kind, **dict(opt_func=opt_func) if opt_func else {}))
+    mean, before = averages(learn).clone(), weights(learn)
+    learn.save('opt')
+    fitted(learn)
+    assert not torch.equal(averages(learn), mean)
+    learn.load('opt')
+    assert torch.equal(averages(learn), mean) and torch.equal(weights(learn), before) and not [w for w in recwarn if 'optimizer' in str(w.message)]
+    other = make(kind, **dict(opt_func=opt_func) if opt_func else {}).load('opt')
+    assert torch.equal(averages(other), mean) and torch.equal(weights(other), before)
+    fitted(other)
+
+# Files of somebody else
+
+class Evil:
+    "A pickle that makes a folder when it is opened"
+    def __init__(self, path): self.path = path
+    def __reduce__(self): return os.mkdir, (str(self.path),)
+
+def readers(cls):
+    "The methods by which a learner of fastai's reads a file"
+    theirs = {n: f for base in cls.__mro__ if base.__module__.startswith('fastai') for n,f in vars(base).items() if inspect.isfunction(f)}
+    return sorted(n for n,f in theirs.items() if re.search(r'torch\.load|load_model|load_learner|load_pickle|pickle\.load', inspect.getsource(f)))
+
+calls = dict(load=[lambda learn, f: learn.load(f, check=False), lambda learn, f: learn.load(f, check=False, weights_only=False), lambda learn, f: FastFit.load(learn, f, pickle_module=pickle)],
+             load_encoder=[lambda learn, f: learn.load_encoder(f), lambda learn, f: learn.load_encoder(f'{f}.pth')], load_pretrained=[lambda learn, f: learn.load_pretrained(f'{f}.pth', f'{f}.pkl')])
+
+def test_the_readers_are_ours():
+    for cls in (LMLearner, ClassifierLearner, FastLearner):
+        assert readers(cls) == (['load'] if cls is FastLearner else sorted(calls))
+        for n in readers(cls): assert inspect.getmodule(getattr(cls, n)).__name__.startswith('ulmfit_course'), n
+
+@pytest.mark.parametrize('reader', calls)
+@both
+def test_a_reader_runs_nothing(make, kind, reader, tmp_path):
+    learn, bad, ran = make(kind), tmp_path/'bad', tmp_path/'ran'
+    before = weights(learn)
+    good = {k: v for k,v in learn.model.state_dict().items()}
+    for content in (Evil(ran), dict(model=Evil(ran)), good | dict(more=Evil(ran)), dict(model=good, opt=Evil(ran)), [Evil(ran)]):
+        for write in (torch.save, partial(torch.save, _use_new_zipfile_serialization=False), lambda o, f: f.write_bytes(pickle.dumps(o))):
+            for end in ('.pth', '.pkl', ''): write(content, bad.with_suffix(end))
+            for call in calls[reader]:
+                told(partial(call, learn, bad), 'bad')
+                assert not ran.exists() and torch.equal(weights(learn), before)
+    pickle.loads(bad.read_bytes())   # it is a working pickle
+    assert ran.exists()
+
+@both
+def test_what_does_not_load_changes_nothing(make, kind, tmp_path):
+    learn = make(kind)
+    before, state = weights(learn), learn.model.state_dict()
+    first, last = list(state)[0], list(state)[-1]
+    for content, says in ((state | {last: torch.zeros(3)}, last), ({k: v for k,v in state.items() if k != last}, f'{last} is nothing'), (state | dict(more=torch.zeros(1)), 'more is 1'), (state | {last: 'text'}, 'no plain tensor'),
+                          ([1], 'model is'), (3, 'model is'), (torch.zeros(3), 'model is'), ({first: torch.zeros(1).expand(10**12)}, 'is broken'), (dict(model=state, opt=[[torch.zeros(1).expand(10**12)]]), 'is broken')):
+        torch.save(content, tmp_path/'bad.pth')
+        told(partial(learn.load, tmp_path/'bad', check=False), 'bad.pth', says, 'save it again')
+        assert torch.equal(weights(learn), before)
+    told(lambda: learn.load(tmp_path/'none', check=False), 'none.pth is missing')
+    raw = learn.save(tmp_path/'good').read_bytes()
+    for broken in (b'', raw[:len(raw)//2], raw[:len(raw)//2] + b'!' + raw[len(raw)//2+1:], b'a text', b'PK'):
+        (tmp_path/'good.pth').write_bytes(broken)
+        told(lambda: learn.load(tmp_path/'good'), 'good.pth is broken')
+    (tmp_path/'good.pth').write_bytes(raw)
+    for broken in ('', '[', '['*99_999):
+        (tmp_path/'good.json').write_text(broken)
+        told(lambda: learn.load(tmp_path/'good'), 'good.json is broken')
+    assert torch.equal(weights(learn), before)
+    learn.load(tmp_path/'good', check=False)
+    torch.save({k: v for k,v in state.items() if k != last}, tmp_path/'bad.pth')
+    learn.load(tmp_path/'bad', check=False, strict=False)
+
+def test_a_packed_archive_is_not_unpacked(make, tmp_path):
+    "Else a small file would take all of the memory"
+    learn = make('clas')
+    path = learn.save('w')
+    with ZipFile(path) as z: entries = {o.filename: z.read(o) for o in z.infolist()}
+    with ZipFile(path, 'w', ZIP_DEFLATED) as z:
+        for name, raw in entries.items(): z.writestr(name, raw)
+    told(lambda: learn.load('w'), 'w.pth is broken')
+
+def test_an_encoder_of_the_language_model_itself(make, stream):
+    "fastai's call on a language model: the encoder comes back, and what is tied to it"
+    learn = fitted(make('lm'), lr=1e-2)
+    learn.save_encoder('enc')
+    other = make('lm').load_encoder('enc', verbose=False)
+    assert torch.equal(other.model[0].encoder.weight, learn.model[0].encoder.weight) and other.model[1].decoder.weight is other.model[0].encoder.weight
+    told(lambda: make('lm').load_encoder(checkpoint(seed=3).but(direction='bwd')), 'reads backwards')
+
+@both
+def test_files_that_fastai_saved_load_by_fastais_call(make, kind, tmp_path):
+    theirs = get_language_model(fastais_awd_lstm, len(words), dict(awd_lstm_lm_config, **sizes))
+    torch.save(theirs.state_dict(), tmp_path/'lm.pth')
+    save_pickle(tmp_path/'lm.pkl', words)
+    learn = make(kind).load_pretrained(tmp_path/'lm.pth', tmp_path/'lm.pkl')
+    encoder = learn.model[0].module if kind == 'clas' else learn.model[0]
+    assert torch.equal(encoder.encoder.weight, theirs[0].encoder.weight)
+
+def test_to_judge_is_as_exact_as_to_predict(make):
+    "In float32, whatever the training multiplied in"
+    learn = make('clas', cbs=[BF16()])
+    seen = []
+    class Types(Callback):
+        def after_pred(self): seen.append((self.training, torch.is_autocast_enabled('cpu') or 'forward' in vars(self.learn.model)))
+    for cb in learn.cbs: cb.order = getattr(cb, 'order', 0)
+    Types.order = -31   # before the forward pass is put back
+    fitted(learn, cbs=Types())
+    assert set(seen) == {(True, True), (False, True)}   # while it is fitted, in 16 bits
+    seen.clear()
+    with learn.no_bar():
+        loss = learn.validate(cbs=[Types()])[0]
+        probs, y = learn.get_preds(cbs=[Types()])
+    assert set(seen) == {(False, False)} and float(loss) == pytest.approx(-probs[range(len(y)), y].log().mean().item(), abs=1e-5)
 
 # The finder, where the folder cannot be written
 

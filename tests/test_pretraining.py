@@ -6,7 +6,8 @@ from fastai.callback.core import Callback
 from ulmfit_course import models
 from ulmfit_course.awd_lstm import language_model
 from ulmfit_course.core import CourseError, set_seed
-from ulmfit_course.models import Checkpoint, catalogue, list_models, load_checkpoint, load_pretrained, model_of, save_checkpoint
+from ulmfit_course.documents import text_classifier
+from ulmfit_course.models import Checkpoint, catalogue, list_models, load_checkpoint, load_pretrained, model_of, save_checkpoint, words_en
 from ulmfit_course.pretraining import evaluate_lm, pretrain, start_at_unigrams, wiki_sample
 from ulmfit_course.streams import TokenStream
 
@@ -194,7 +195,9 @@ def test_load_pretrained(streams, tmp_path, monkeypatch):
     def offline(*args, **kw): raise URLError('no route')
     monkeypatch.setattr(models, 'untar_data', offline)
     with pytest.raises(CourseError, match=r"could not be downloaded \(no route\).*wiki-small"): load_pretrained('wikitext-103')
-    ck = Checkpoint({'0.encoder.weight': torch.zeros(8, 4)}, list('abcdefgh'), dict(arch=config, stage='classifier', direction='fwd'))
+    head, task = dict(lin_ftrs=None), dict(kind='classification', labels=['a', 'b'], text_cols=['text'], label_col='label')
+    kept = dict(format=2, arch=config, stage='classifier', direction='fwd', tokenizer=words_en, head=head, task=task)
+    ck = Checkpoint(text_classifier(8, 2, config, **head).state_dict(), ['xxunk', 'xxpad', *'abcdef'], kept)
     save_checkpoint(tmp_path/'odd', ck)
     with pytest.raises(CourseError, match='holds no language model'): model_of(load_pretrained(tmp_path/'odd'))
     with pytest.raises(CourseError, match='vocab=checkpoint.vocab'): evaluate_lm(language_model(len(train.vocab)+8, config), train)

@@ -1,4 +1,5 @@
 "A fit leaves nothing behind, however it ends: loss, forward pass, decoder and memory are as before, and the next fit works"
+import pickle
 import numpy as np, pandas as pd, pytest, torch
 from fastai.callback.core import Callback
 from fastai.callback.rnn import rnn_cbs
@@ -7,12 +8,14 @@ from fastai.metrics import Perplexity, accuracy
 from ulmfit_course import training
 from ulmfit_course.awd_lstm import language_model
 from ulmfit_course.batching import lm_dataloaders
-from ulmfit_course.core import set_seed
+from ulmfit_course.core import CourseError, set_seed
 from ulmfit_course.learners import language_model_learner, text_classifier_learner
 from ulmfit_course.loaders import classifier_dataloaders
 from ulmfit_course.models import Checkpoint
+from ulmfit_course.recipes import LMRecipe
 from ulmfit_course.streams import TokenStream
-from ulmfit_course.training import BF16, FastLearner, FusedLoss, SampledLoss, bf16_available, keep_memory, silent, word_counts
+from ulmfit_course.training import (BF16, FastLearner, FusedLoss, SampledLoss, bf16_available, fit_epochs, keep_memory, lm_fit_learner, silent, weights_hash,
+    word_counts)
 
 words = ['xxunk', 'xxpad', 'xxbos', *(f'w{i}' for i in range(40))]
 sizes = dict(emb_sz=10, n_hid=12, n_layers=2)
@@ -112,6 +115,66 @@ def test_an_error_in_a_batch_is_as_harmless():
         with pytest.raises(RuntimeError): learn.fit(1, cbs=[Broken()])
         assert state(learn) == before
         used(learn)
+
+# A training that goes on
+
+def run(folder, epochs=2, *cbs):
+    set_seed(0)
+    recipe = LMRecipe(epochs=epochs, bs=4, seq_len=12)
+    learn = lm_fit_learner(stream(), stream(200, 1), language_model(len(words), sizes), recipe, cbs=cbs)
+    fit = lambda learn, done: learn.fit(epochs, 1e-3, start_epoch=done)
+    return fit_epochs(learn, folder, recipe, fit, bar=False)
+
+class StopAfter(Callback):
+    order = 100
+    def after_epoch(self): raise KeyboardInterrupt
+
+@pytest.fixture(scope='module')
+def stopped(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('t')
+    with pytest.raises(KeyboardInterrupt): run(folder, 2, StopAfter())
+    return folder/'training.pth'
+
+def refused(file, says='training.pth'):
+    with pytest.raises(CourseError, match=says) as e: run(file.parent)
+    assert '\n' not in str(e.value) and str(file) in str(e.value) and str(e.value).endswith('delete it to start anew, or choose another folder')
+
+@pytest.fixture
+def file(stopped, tmp_path):
+    (tmp_path/'training.pth').write_bytes(stopped.read_bytes())
+    return tmp_path/'training.pth'
+
+def test_it_goes_on(file, tmp_path):
+    whole, again = run(tmp_path/'whole'), run(file.parent)
+    assert weights_hash(whole.model) == weights_hash(again.model) and [o['valid_loss'] for o in whole.curve] == [o['valid_loss'] for o in again.curve]
+
+@pytest.mark.parametrize('content', [lambda raw: b'', lambda raw: raw[:100], lambda raw: raw[:len(raw)//2], lambda raw: raw[:-3], lambda raw: b'a text', lambda raw: bytes(b ^ (i%499 == 498) for i,b in enumerate(raw)), lambda raw: pickle.dumps(dict(a=1)), lambda raw: pickle.dumps(print)])
+def test_a_file_that_is_broken(file, content):
+    file.write_bytes(content(file.read_bytes()))
+    refused(file, 'broken')
+
+def test_a_folder_of_its_name(file):
+    file.unlink(); file.mkdir()
+    refused(file)
+
+def test_a_file_that_is_too_large(file):
+    "It is not read"
+    with open(file, 'r+b') as f: f.truncate(2**33)
+    refused(file, 'larger than a training of this network')
+
+def moments(state, **kw): return state | dict(opt=state['opt'] | dict(state=state['opt']['state'] | {0: state['opt']['state'][0] | kw}))
+
+@pytest.mark.parametrize('other,says', [
+    (lambda s: 3, 'it is 3'), (lambda s: s['model'], "no 'fingerprint'"), (lambda s: {k: v for k,v in s.items() if k != 'opt'}, "no 'opt'"), (lambda s: s | dict(fingerprint='x'), 'other text'), (lambda s: s | dict(fingerprint=torch.zeros(3)), 'fingerprint is'),
+    (lambda s: s | dict(epoch='1'), 'epoch is'), (lambda s: s | dict(epoch=10**9), '1 epochs, not'), (lambda s: s | dict(curve=[]), 'curve'), (lambda s: s | dict(curve=[3]), 'curve'), (lambda s: s | dict(curve=[dict(s['curve'][0], seconds=None)]), 'curve'),
+    (lambda s: s | dict(rng=torch.zeros(3, dtype=torch.uint8)), 'random'), (lambda s: s | dict(rng=3), 'rng is 3'), (lambda s: s | dict(rng=torch.zeros(5056)), 'random'), (lambda s: s | dict(cuda_rng=3), 'cuda_rng'),
+    (lambda s: s | dict(model={}), '0.encoder.weight is nothing'), (lambda s: s | dict(model=s['model'] | {'1.decoder.bias': torch.zeros(3)}), '1.decoder.bias is 3 where 43 belongs'), (lambda s: s | dict(model=s['model'] | {'1.decoder.bias': torch.full((43,), torch.nan)}), '1.decoder.bias holds nan'),
+    (lambda s: s | dict(opt=[]), 'opt is'), (lambda s: s | dict(opt=dict(state=[])), 'opt.state is'), (lambda s: moments(s, exp_avg=torch.zeros(3)), 'opt.0.exp_avg is 3 where'), (lambda s: moments(s, exp_avg=torch.zeros(1).expand(10**12)), 'is broken'), (lambda s: moments(s, exp_avg='x'), 'no plain tensor'),
+    (lambda s: moments(s, exp_avg_sq=-s['opt']['state'][0]['exp_avg_sq']-1), 'negative'), (lambda s: moments(s, exp_avg=s['opt']['state'][0]['exp_avg']/0), 'holds nan'), (lambda s: s | dict(opt=dict(state={99: s['opt']['state'][0]})), 'opt.99'), (lambda s: s | dict(opt=dict(state={0: 3})), 'it is 3'),
+    (lambda s: moments(s, step=torch.tensor(-1.)), 'step is negative'), (lambda s: moments(s, step=torch.zeros(3)), 'step is 3')])
+def test_what_is_no_training(file, other, says):
+    torch.save(other(torch.load(file)), file)
+    refused(file, says)
 
 class Libc:
     "Notes what is asked of the allocator"

@@ -9,7 +9,7 @@ __all__ = ['save_bundle', 'load_bundle']
 from pathlib import Path
 from fastcore.foundation import L
 from .core import CourseError, atomic_folder
-from .models import load_checkpoint, save_checkpoint
+from .models import load_checkpoint, read_whole, write_checkpoint
 from .predictors import Classifier, Ensemble, TextClassifier
 from .predictors import *
 
@@ -24,8 +24,10 @@ def save_bundle(
     if any(ck.task != first.task for ck in others):
         raise CourseError('these learners know other labels or columns: only those of the same can answer as one')
     with atomic_folder(path) as tmp:
-        save_checkpoint(tmp, first)
-        for i,ck in enumerate(others, 2): save_checkpoint(tmp/'members'/f'{i}-{ck.direction}', ck)
+        for i,ck in enumerate([first, *others], 1):
+            folder = tmp/'members'/f'{i}-{ck.direction}' if i > 1 else tmp
+            folder.mkdir(parents=True, exist_ok=True)
+            write_checkpoint(folder, ck)
     return Path(path)
 
 # %% ../nbs/15_inference.ipynb #a7f5def2
@@ -36,15 +38,16 @@ def load_bundle(
 ) -> Classifier:
     "The classifier saved in a folder. Raises `CourseError` for one that is no bundle, broken or inconsistent"
     if not paths: raise CourseError('name the folder of a bundle: load_bundle(path)')
-    folders = [f for p in map(Path, paths) for f in (p, *sorted(p.glob('members/*')), *p.glob('also')) if f == p or f.is_dir()]
-    loaded = [_load_member(f, device, precision) for f in folders]
+    load = lambda p: [_load_member(f, device, precision) for f in _members(p)]
+    loaded = [m for p in map(Path, paths) for m in read_whole(p, load)]
     return loaded[0] if len(loaded) == 1 else Ensemble(*loaded)
+
+def _members(path):
+    yield path
+    yield from (f for f in (*sorted(path.glob('members/*')), *path.glob('also')) if f.is_dir())
 
 def _load_member(path, device, precision):
     ck = load_checkpoint(path)
-    if (stage := ck.config.get('stage')) != 'classifier':
+    if (stage := ck.config['stage']) != 'classifier':
         raise CourseError(f"{path} holds a model of stage {stage!r}, not a classifier: train one and save it with save_bundle")
-    try: return TextClassifier(ck, device, precision)
-    except (KeyError, TypeError) as e: raise CourseError(f"{path}: config.json has no {e}; restore the folder") from None
-    except RuntimeError as e:
-        raise CourseError(f"{path}: the weights do not fit config.json ({str(e).splitlines()[0]}); restore the folder") from None
+    return TextClassifier(ck, device, precision)

@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['default_model', 'fastais', 'said_elsewhere', 'start_of', 'place_of', 'learner_args', 'CourseLearner', 'LMLearner',
-           'language_model_learner', 'ClassifierLearner', 'text_classifier_learner']
+           'language_model_learner', 'ClassifierLearner', 'unknown_in', 'text_classifier_learner']
 
 # %% ../nbs/library/learners.ipynb #d09edaa3
-import json, warnings
+import warnings
 from pathlib import Path
-import pandas as pd, torch
+import numpy as np, pandas as pd, torch
 from fastai.callback.training import GradientClip
 from fastai.learner import Learner
 from fastai.losses import CrossEntropyLossFlat
@@ -22,13 +22,14 @@ from fastai.torch_core import join_path_file
 from fastcore.basics import patch
 from fastcore.foundation import L
 from .core import CourseError, cache_dir, text_hash, write_json
-from .vocabulary import PAD
+from .schema import check_shapes, read_json, shapes_of
+from .vocabulary import PAD, check_known, max_unknown, unknown_share
 from .tokenizer_base import Tokenizer, check_text
 from .awd_lstm import AWD_LSTM, language_model, small_config
 from .loaders import DocumentLoaders, text_of
 from .training import BF16, FastFit, FusedLoss, bf16_available, fused_adam, plain_numbers, speed_callbacks
 from .models import (Checkpoint, check_coverage, check_direction, check_loaders, check_tokenizer, in_direction,
-    load_pretrained, match_vocab, model_of, save_checkpoint, tied_weights, tokenizer_of, words_en)
+    load_fastai_weights, load_pretrained, match_vocab, model_of, save_checkpoint, tied_weights, tokenizer_of, words_en)
 from .documents import text_classifier
 from .evaluation import predictions
 from .generation import generate
@@ -107,10 +108,34 @@ class CourseLearner(FastFit):
         if check and not path.is_file():
             raise CourseError(f"{path} is missing, so the words and direction of {file} are not known: "
                               "save it with this learner, or pass check=False")
-        if check and json.loads(path.read_text('utf8')) != self.note():
+        if check and read_json(path) != self.note():
             raise CourseError(f"{file} was saved with another vocabulary or direction: "
                               "start from its `save_encoder` folder with language_model_learner, which matches the words")
-        return Learner.load(self, file, device, **kw)
+        return super().load(file, device, **kw)
+    def load_encoder(self,
+        model,                       # what `save_encoder` was given, a name of the catalogue, a folder, or a `Checkpoint`
+        verbose: bool = True,        # print the share of known words
+        min_coverage: float = 0.2,   # refuse an encoder that knows a smaller share of the words
+    ):                               # the learner, frozen but for its last layers
+        "Take the encoder of a language model, its rows matched to this vocabulary. Raises `CourseError` where it does not fit"
+        saved = [] if isinstance(model, Checkpoint) else [Path(d)/self.model_dir/model for d in (self.path, cache_dir())]
+        ck = load_pretrained(next((f for f in saved if (f/'config.json').is_file()), model))
+        check_direction(ck, self.backwards); check_tokenizer(ck, tokenizer_of(self.dls))
+        check_coverage(ck, self.words, min_coverage, verbose)
+        encoder = {k[2:]: v for k,v in match_vocab(ck, self.words).weights.items() if k.startswith('0.')}
+        own = getattr(self.model[0], 'module', self.model[0])
+        fault = f"this checkpoint ({ck.config.get('stage')}) holds no encoder of this learner's sizes"
+        check_shapes(shapes_of(encoder), shapes_of(own.state_dict()), fault, "build the learner with the model's own config")
+        own.load_state_dict(encoder)
+        self.freeze()
+        return self
+    def load_pretrained(self,
+        wgts_fname,   # a `.pth` of a fastai language model
+        vocab_fname,  # the `.pkl` of its vocabulary
+        model = None, # fastai's name, without effect: the encoder goes where it belongs
+    ):                # the learner
+        "fastai's name for `load_encoder(load_fastai_weights(pth, pkl))`, which runs nothing that is in the files"
+        return self.load_encoder(load_fastai_weights(wgts_fname, vocab_fname, self.backwards))
 
 # %% ../nbs/library/learners.ipynb #bdec7c25
 class LMLearner(CourseLearner, FastaiLMLearner):
@@ -203,7 +228,7 @@ def language_model_learner(
 
 # %% ../nbs/library/learners.ipynb #460fac04
 class ClassifierLearner(CourseLearner, TextLearner):
-    "fastai's text learner, whose `load_encoder` checks vocabulary, tokenizer and direction"
+    "fastai's text learner, whose files know their vocabulary, tokenizer and direction"
     lin_ftrs = None  # features between the two layers of the head; `None`: a single, linear layer
     @property
     def words(self): return list(self.dls.vocab[0])
@@ -217,23 +242,6 @@ class ClassifierLearner(CourseLearner, TextLearner):
         head = dict(lin_ftrs=self.lin_ftrs, bptt=encoder.bptt, max_len=encoder.max_len)
         task = self.config['task'] | dict(labels=plain_numbers(self.labels))
         return Checkpoint(self.saved_weights(), self.words, dict(self.config, stage='classifier', task=task, head=head, card=card))
-    def load_encoder(self,
-        model,                       # what `save_encoder` was given, a name of the catalogue, a folder, or a `Checkpoint`
-        verbose: bool = True,        # print the share of known words
-        min_coverage: float = 0.2,   # refuse an encoder that knows a smaller share of the words
-    ):                               # the learner, frozen but for its head
-        "Take the encoder of a language model, its rows matched to this vocabulary. Raises `CourseError` where it does not fit"
-        saved = [] if isinstance(model, Checkpoint) else [Path(d)/self.model_dir/model for d in (self.path, cache_dir())]
-        ck = load_pretrained(next((f for f in saved if (f/'config.json').is_file()), model))
-        check_direction(ck, self.backwards); check_tokenizer(ck, tokenizer_of(self.dls))
-        check_coverage(ck, self.words, min_coverage, verbose)
-        encoder = {k[2:]: v for k,v in match_vocab(ck, self.words).weights.items() if k.startswith('0.')}
-        try: self.model[0].module.load_state_dict(encoder)
-        except RuntimeError:
-            raise CourseError(f"this checkpoint ({ck.config.get('stage')}) holds no encoder of the classifier's sizes: "
-                              "build the classifier with the model's own config") from None
-        self.freeze()
-        return self
     def predict(self,
         item,      # one text; a row where it was trained on several columns
         **kwargs,  # as fastai's
@@ -260,6 +268,16 @@ class ClassifierLearner(CourseLearner, TextLearner):
         rows = [(text(r), self.labels[t], self.labels[q.argmax()], q.max()) for r,t,q in zip(x[:max_n].tolist(), y.tolist(), probs)]
         return pd.DataFrame(rows, columns=['text', 'label', 'predicted', 'probability'])
 
+# %% ../nbs/library/learners.ipynb #c2d34105
+def unknown_in(
+    dls,       # of labelled texts, ours or fastai's
+    n: int = 1000,  # texts that are looked at, at equal distances
+) -> float:    # 0 to 1
+    "Share of the words of the training texts that their vocabulary lacks"
+    texts = dls.train_ds
+    ids = [np.asarray(texts[i][0]) for i in range(0, len(texts), max(1, len(texts)//n))]
+    return unknown_share(np.concatenate(ids), list(dls.vocab[0]))
+
 # %% ../nbs/library/learners.ipynb #cd376b6a
 def text_classifier_learner(
     dls,                          # `classifier_dataloaders`, or fastai's own for text
@@ -279,6 +297,7 @@ def text_classifier_learner(
     path=None,                    # where `save` writes; see `place_of`
     text_cols='text',             # where the texts came from, for the bundle
     label_col: str = 'label',     # and the labels
+    max_unknown: float = max_unknown,  # refuse texts of which the model does not know a larger share of the words
     cbs=(),                       # more callbacks
     **kw,                         # for fastai's `Learner`
 ) -> ClassifierLearner:           # frozen but for its head, or all open when from scratch
@@ -288,12 +307,13 @@ def text_classifier_learner(
     if isinstance(lin_ftrs, (list, tuple)):   # as in fastai
         if len(lin_ftrs) != 1: raise CourseError(f"lin_ftrs={lin_ftrs}: the head has one number of features between its two layers")
         lin_ftrs, = lin_ftrs
-    ck, tok = start_of(model, backwards, pretrained), tokenizer_of(dls)
+    ck, tok, unknown = start_of(model, backwards, pretrained), tokenizer_of(dls), unknown_in(dls)
+    if ck: check_direction(ck, backwards); check_tokenizer(ck, tok); check_known(unknown, max_unknown)
     arch, loss_func = config or (ck.config['arch'] if ck else small_config), loss_func or CrossEntropyLossFlat()
     clas = text_classifier(len(dls.vocab[0]), len(dls.vocab[1]), arch, drop_mult, seq_len, lin_ftrs, max_len=max_len)
     fast = [GradientClip(1.), *[BF16()]*bf16_available()]
     learn = ClassifierLearner(dls, clas, loss_func=loss_func, metrics=metrics, cbs=[*fast, *L(cbs)], **kw)
-    learn.lin_ftrs = lin_ftrs
+    learn.lin_ftrs, learn.unknown = lin_ftrs, unknown
     if isinstance(dls, DocumentLoaders): dls.text_cols, dls.label_col = list(L(text_cols)), label_col
     tok = tok or (ck.config['tokenizer'] if ck else words_en)
     task = dict(kind='classification', text_cols=list(L(text_cols)), label_col=label_col)

@@ -4,14 +4,16 @@
 
 # %% auto #0
 __all__ = ['words_en', 'card_fields', 'package', 'pretrained_dir', 'fastai_models', 'tokenizer_name', 'upgraded', 'Checkpoint',
-           'tied_weights', 'int8_rows', 'packed', 'unpacked', 'save_checkpoint', 'load_config', 'load_checkpoint',
-           'vocab_coverage', 'match_vocab', 'check_direction', 'check_loaders', 'check_tokenizer', 'check_coverage',
-           'tokenizer_of', 'hardware', 'save_lm', 'origin_of', 'as_call', 'card_and_recipe', 'list_models', 'catalogue',
-           'fastai_checkpoint', 'model_folder', 'load_pretrained', 'model_of', 'reverse_direction', 'in_direction',
-           'directions_of', 'in_domain', 'load_vocab_pickle', 'load_fastai_weights']
+           'tied_weights', 'int8_rows', 'packed', 'unpacked', 'write_checkpoint', 'save_checkpoint', 'load_config',
+           'read_whole', 'load_checkpoint', 'vocab_coverage', 'match_vocab', 'check_direction', 'check_loaders',
+           'check_tokenizer', 'check_coverage', 'tokenizer_of', 'hardware', 'save_lm', 'origin_of', 'as_call',
+           'card_and_recipe', 'list_models', 'catalogue', 'fastai_checkpoint', 'model_folder', 'load_pretrained',
+           'model_of', 'reverse_direction', 'in_direction', 'directions_of', 'in_domain', 'load_vocab_pickle',
+           'load_fastai_weights']
 
 # %% ../nbs/library/models.ipynb #a09585a1
-import json, os, pickle, platform, re, tarfile
+import os, pickle, platform, re, tarfile
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from http.client import HTTPException
@@ -19,14 +21,17 @@ from pathlib import Path
 import pandas as pd, torch, ulmfit_course
 from fastai.data.external import URLs, untar_data
 from fastai.text.core import Tokenizer as FastaiTokenizer, SpacyTokenizer
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from .core import CourseError, atomic_folder, cache_dir, save_run, text_hash, write_json
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from .core import CourseError, atomic_folder, cache_dir, one_line, save_run, text_hash, write_json
 from .recipes import LMRecipe, directions
-from .vocabulary import count_tokens, oov_rate
+from .vocabulary import UNK, count_tokens, oov_rate
+from .schema import (Rule, chance, check, check_numbers, check_shapes, list_of, load_tensors, maybe, number,
+    one_of, read_json, read_text, shapes_by, shapes_of, text, truth, whole)
 from .tokenizer_base import Tokenizer, known_rules, rule_names
 from .tokenization import WordTokenizer, text_rules
 from .awd_lstm import language_model, lm_config
+from .documents import text_classifier
 from .subwords import SubwordTokenizer
 from .loaders import TextToIds
 from .batching import StreamLoader
@@ -42,14 +47,18 @@ def tokenizer_name(
     pieces = re.sub(r'(?<=[.][0-9]{6})[0-9]+', '', config['model'])   # reading a saved score may change its last digits
     return f"{config['kind']} {text_hash([pieces])}"
 
+_first_format = {'backwards?': truth, 'card?': {...: ...}, ...: ...}
+
 def upgraded(
-    config: dict # of a checkpoint, of the present format or the first
+    config: dict, # of a checkpoint, of the present format or the first
+    where='config' # the file, for an error
 ) -> dict: # of the present format
     "The first format said `backwards`, and took the tokenizer for granted. Raises `CourseError` for a format that is not known"
     if config.get('format') == 2: return config
     if 'format' in config:
-        raise CourseError(f"a model of format {config['format']!r}: this version of the course knows formats 1 and 2; update it")
-    old = dict(config)
+        form = one_line(repr(config['format']))
+        raise CourseError(f"{where} is of format {form}: this version of the course knows formats 1 and 2; update it")
+    old = dict(check(config, _first_format, where))
     direction = 'bwd' if old.pop('backwards', False) else 'fwd'
     new = dict(format=2, stage=old.pop('stage', None), arch=old.pop('arch', None), direction=direction, tokenizer=words_en)
     if 'labels' in old: new['task'] = dict(kind='classification', labels=old.pop('labels'), text_cols=['text'], label_col='label')
@@ -79,7 +88,7 @@ class Checkpoint:
         return Checkpoint(self.weights, self.vocab, self.config | changes)
     def __repr__(self):
         arch, task = self.config.get('arch') or {}, self.task
-        sizes = '{emb_sz}/{n_hid} x {n_layers}'.format(**arch) if 'n_layers' in arch else ''
+        sizes = '{emb_sz}/{n_hid} x {n_layers}'.format(**lm_config | arch) if arch else ''
         labels = task and f"{task['kind']} of {', '.join(map(str, task['labels']))}"
         tok = tokenizer_name(self.config['tokenizer'])
         what = [self.config.get('stage'), self.direction, tok, f'{len(self.vocab):,} words', sizes, labels]
@@ -120,26 +129,61 @@ def unpacked(
     kept:dict # as `packed` makes it
 ) -> dict: # name -> tensor, in float32
     "The weights of a file, ready to learn on"
-    scales = {k for k in kept if k.endswith('.scale') and k.removesuffix('.scale') in kept}
+    scales = {k for k in kept if _is_scale(k, kept)}
     def full(name, w):
         if f'{name}.scale' in scales: return w.float()*kept[f'{name}.scale'][:, None]
-        return w.float() if w.is_floating_point() else w
+        return w.to(torch.float32 if w.is_floating_point() else w.dtype, copy=True)   # what was read lies in the file's own pages
     return {k: full(k, w) for k,w in kept.items() if k not in scales}
 
+def _is_scale(name, kept): return name.endswith('.scale') and name.removesuffix('.scale') in kept
+
 # %% ../nbs/library/models.ipynb #064cd24d
+def write_checkpoint(
+    folder, # an empty folder
+    ck:Checkpoint, # what to write
+    bits:int=32 # of each weight: 32, 16 (about three decimal digits) or 8 (`int8_rows`)
+):
+    "Write `model.safetensors`, `vocab.json`, `config.json` and, for subwords, `tokenizer.json`"
+    folder, tied, tok = Path(folder), tied_weights(ck.weights), dict(ck.config['tokenizer'])
+    kept = packed({k: v for k,v in ck.weights.items() if k not in tied}, bits)
+    check_numbers(kept, folder, 'nothing was written; train again with a lower lr')
+    (folder/'model.safetensors').write_bytes(save(kept))   # safetensors' own writer hides what the disk refuses
+    if pieces := tok.pop('model', None): (folder/'tokenizer.json').write_text(pieces, encoding='utf8')
+    write_json(folder/'vocab.json', list(ck.vocab))
+    write_json(folder/'config.json', {**ck.config, 'tokenizer': tok, 'vocab_hash': text_hash(ck.vocab), 'tied': tied})
+
 def save_checkpoint(
     path, # folder to write
     ck:Checkpoint, # what to write
-    bits:int=32 # of each weight: 32, 16 (about three decimal digits) or 8 (`int8_rows`)
+    bits:int=32 # as for `write_checkpoint`
 ) -> Path: # the folder
-    "Write a folder of `model.safetensors`, `vocab.json`, `config.json` and, for subwords, `tokenizer.json`; all of it or nothing"
-    tied, tok = tied_weights(ck.weights), dict(ck.config['tokenizer'])
-    with atomic_folder(path) as tmp:
-        save_file(packed({k: v for k,v in ck.weights.items() if k not in tied}, bits), tmp/'model.safetensors')
-        if pieces := tok.pop('model', None): (tmp/'tokenizer.json').write_text(pieces, encoding='utf8')
-        write_json(tmp/'vocab.json', list(ck.vocab))
-        write_json(tmp/'config.json', {**ck.config, 'tokenizer': tok, 'vocab_hash': text_hash(ck.vocab), 'tied': tied})
+    "`write_checkpoint`, all of it or nothing"
+    with atomic_folder(path) as tmp: write_checkpoint(tmp, ck, bits)
     return Path(path)
+
+# %% ../nbs/library/models.ipynb #31afa1b0
+_kinds = {bool: truth, int: whole(1, 2**16), float: chance}
+_arch = {f'{k}?': _kinds[type(v)] for k,v in lm_config.items()} | {'n_layers?': whole(1, 100), 'pad_token?': whole(0, 1)}
+_names, _some_names = (list_of(text, 'a list of names', n) for n in (0, 1))
+_label = Rule('a name', lambda v: type(v) in (str, bool) or number.holds(v))
+_labels = Rule('a list of two or more different names', lambda v: list_of(_label, '', 2).holds(v) and len(set(v)) == len(v))
+_code = Rule("a language's code", lambda v: text.holds(v) and re.fullmatch('[a-z]{2,3}', v))
+_tied = Rule('a dictionary of names', lambda v: type(v) is dict and all(map(text.holds, v.values())))
+_tokenizer = {'kind': text, 'language?': _code, 'rules?': _names, 'model?': text, ...: ...}
+_config = {'stage': maybe(text), 'arch': _arch, 'direction': one_of(*directions), 'tokenizer': _tokenizer, 'tied?': _tied,
+           'card?': {'tokens_seen?': number, ...: ...}, ...: ...}
+_classifier = {'task': {'kind': text, 'labels': _labels, 'text_cols': _some_names, 'label_col': text, ...: ...},
+               'head': {'lin_ftrs?': maybe(whole(1, 2**16)), 'bptt?': whole(1, 10**9), 'max_len?': whole(1, 10**9)}, ...: ...}
+_of_kind = {'words': {'language': _code, 'rules': _names}} | {kind: {'rules': _names} for kind in SubwordTokenizer.kind}
+_vocab = Rule(f'a list of different words, {UNK} among them',
+              lambda v: _names.holds(v) and UNK in v and len(v) > 1 and len(set(v)) == len(v) - max(0, v.count('xxfake')-1))
+
+def _checked(config, where):
+    "A configuration that holds the form of its kind"
+    check(config, _config, where)
+    if config['stage'] == 'classifier' or 'task' in config: check(config, _classifier, where)
+    check(config, {'tokenizer': _of_kind.get(config['tokenizer']['kind'], {}) | {...: ...}, ...: ...}, where)
+    return config
 
 # %% ../nbs/library/models.ipynb #e4c0e8c5
 def load_config(
@@ -148,27 +192,68 @@ def load_config(
     "What a checkpoint says of itself, without its weights. `CourseError` if a file is missing, broken or of another model"
     path = Path(path)
     for f in ('model.safetensors', 'vocab.json', 'config.json'):
-        if not (path/f).is_file(): raise CourseError(f"{path} is no checkpoint: {f} is missing; name a folder that a stage saved")
-    try: vocab, config = (json.loads((path/f).read_text('utf8')) for f in ('vocab.json', 'config.json'))
-    except ValueError as e: raise CourseError(f"{path}: vocab.json or config.json is broken ({e}); restore the folder") from None
+        if not os.path.isfile(path/f): raise CourseError(f"{path} is no checkpoint: {f} is missing; name a folder that a stage saved")
+    vocab, config = (check(read_json(path/f), rule, path/f) for f, rule in (('vocab.json', _vocab), ('config.json', {...: ...})))
     if text_hash(vocab) != config.get('vocab_hash'):
         raise CourseError(f"{path}: vocab.json is not the vocabulary that the weights were trained with; restore the folder")
-    config = upgraded(config)
-    if config['tokenizer'].get('kind') in SubwordTokenizer.kind:
+    config = _checked(upgraded(config, path/'config.json'), path/'config.json')
+    if config['tokenizer']['kind'] in SubwordTokenizer.kind:
         if not (path/'tokenizer.json').is_file():
             raise CourseError(f"{path} is no checkpoint: tokenizer.json is missing; name a folder that a stage saved")
-        config = config | dict(tokenizer=config['tokenizer'] | dict(model=(path/'tokenizer.json').read_text('utf8')))
+        config = config | dict(tokenizer=config['tokenizer'] | dict(model=read_text(path/'tokenizer.json')))
     return config, vocab
+
+def _wanted(config, n_words):
+    "The shapes of the network that a configuration speaks of"
+    if 'task' not in config: return shapes_by(lambda: language_model(n_words, config['arch']))
+    return shapes_by(lambda: text_classifier(n_words, len(config['task']['labels']), config['arch'], **config['head']))
+
+def _stored(file, tied):
+    "The shapes of the weights in an open file, before any is read"
+    told = {k: ((s := file.get_slice(k)).get_dtype(), tuple(s.get_shape())) for k in file.keys()}
+    floats = lambda kind: kind in ('F64', 'F32', 'F16', 'BF16')
+    def is_float(name, kind, shape):
+        of_scale, rows = told.get(f'{name}.scale', ('', ()))
+        return floats(kind) or kind == 'I8' and len(shape) == 2 and floats(of_scale) and rows == shape[:1]
+    found = {k: (shape, is_float(k, kind, shape)) for k,(kind, shape) in told.items() if not _is_scale(k, told)}
+    return found | {k: found.get(o) for k,o in tied.items()}
+
+def _read(path):
+    "The checkpoint in a folder"
+    config, vocab = load_config(path)
+    file, tied = path/'model.safetensors', config.pop('tied', {})
+    try:
+        with safe_open(file, 'pt') as f:
+            check_shapes(_stored(f, tied), _wanted(config, len(vocab)), file)
+            weights = unpacked({k: f.get_tensor(k) for k in f.keys()})
+    except (SafetensorError, OSError) as e: raise CourseError(f"{file} is broken ({one_line(e)}); restore the folder") from None
+    check_numbers(weights, file)
+    config.pop('vocab_hash')
+    return Checkpoint(weights | {k: weights[o] for k,o in tied.items()}, vocab, config)
+
+def _identity(path):
+    "What tells a folder from the one that takes its place"
+    with suppress(OSError): return (s := os.stat(path)).st_dev, s.st_ino, s.st_mtime_ns
+
+def read_whole(
+    path, # a folder
+    read  # reads what is in it: `read(path)`
+):        # what it read
+    "Read a folder that may be written anew meanwhile: all of the old one or all of the new. Raises `CourseError`"
+    for _ in range(20):
+        before, error = _identity(path), None
+        try: found = read(path)
+        except CourseError as e: error = e
+        if _identity(path) == before: break   # else another model has been put there meanwhile
+    else: error = CourseError(f"{path} was written anew while it was read: try again when its training is over")
+    if error: raise error
+    return found
 
 def load_checkpoint(
     path # a folder that `save_checkpoint` wrote
 ) -> Checkpoint: # weights in float32
     "Read a checkpoint folder; nothing in it is executed. `CourseError` if a file is missing, broken or of another model"
-    config, vocab = load_config(path)
-    try: weights = unpacked(load_file(Path(path)/'model.safetensors'))
-    except SafetensorError as e: raise CourseError(f"{path}: model.safetensors is broken ({e}); restore the folder") from None
-    tied, config = config.get('tied', {}), {k: v for k,v in config.items() if k not in ('tied', 'vocab_hash')}
-    return Checkpoint(weights | {k: weights[o] for k,o in tied.items()}, vocab, config)
+    return read_whole(Path(path), _read)
 
 # %% ../nbs/library/models.ipynb #073a14ae
 def vocab_coverage(
@@ -279,7 +364,7 @@ def save_lm(
     return load_checkpoint(out)
 
 # %% ../nbs/library/models.ipynb #a47b3c89
-card_fields = ('corpus', 'license', 'command', 'parent')
+card_fields = ('corpus', 'license', 'hold_out', 'command', 'parent')
 
 def origin_of(
     model,  # a name of the catalogue, a checkpoint folder, or a `Checkpoint`
@@ -316,19 +401,20 @@ fastai_models = {'wikitext-103': URLs.WT103_FWD, 'wikitext-103-backwards': URLs.
 
 def _card(folder):
     "The card of a checkpoint folder, with what its files tell"
-    config, vocab = (json.loads((folder/f).read_text('utf8')) for f in ('config.json', 'vocab.json'))
-    config = upgraded(config)
+    config, vocab = load_config(folder)
     told = {k: config[k] for k in ('stage', 'direction')} | dict(tokenizer=tokenizer_name(config['tokenizer']))
     size = sum(f.stat().st_size for f in folder.iterdir() if f.is_file())
     return dict(config.get('card', {}), **told, words=sum(w != 'xxfake' for w in vocab), bytes=size)
 
 def list_models() -> dict: # name -> card
-    "The catalogue: models that ship, those that lie in the repository or in the course's folder, and fastai's"
-    folders = [f.parent for d in reversed(_places()) for f in sorted(d.glob('*/config.json')) if (f.parent/'vocab.json').is_file()]
+    "The catalogue: models that ship, those that lie in the repository or in the course's folder, and fastai's; broken ones are left out"
+    found = {}
+    for folder in (f.parent for d in reversed(_places()) for f in sorted(d.glob('[!.]*/config.json'))):
+        with suppress(CourseError): found[folder.name] = _card(folder)
     same = dict(tokenizer='words en', words=None, corpus='WikiText-103')
     fastais = {n: dict(stage='pretraining', direction='bwd' if 'backwards' in n else 'fwd', **same, download=u)
                for n,u in fastai_models.items()}
-    return {f.name: _card(f) for f in folders} | fastais
+    return found | fastais
 
 def catalogue() -> pd.DataFrame: # a row for each model
     "`list_models` as a table: words, stage, direction, perplexity on held-out text, megabytes on disk, corpus"
@@ -354,8 +440,9 @@ def fastai_checkpoint(
 def model_folder(
     name,  # a name of the catalogue, or a folder
 ):         # its folder on this machine, or None
-    "Where a model lies"
-    return next((f for f in (*(d/str(name) for d in _places()), Path(name)) if (f/'config.json').is_file()), None)
+    "Where a model lies; `./name` is a folder, whatever the catalogue holds"
+    named = () if os.path.dirname(str(name)) else (d/str(name) for d in _places())
+    return next((f for f in (*named, Path(name)) if os.path.isfile(f/'config.json')), None)
 
 def load_pretrained(
     name,  # a name of the catalogue, a folder that a stage saved, or a `Checkpoint`
@@ -390,27 +477,29 @@ def reverse_direction(
     return ck.but(direction='fwd' if ck.backwards else 'bwd')
 
 # %% ../nbs/library/models.ipynb #237ccc07
+def _direction(name):
+    "How the model called `name` reads, without its weights; `None` where there is none, or a broken one"
+    if name in fastai_models: return 'bwd' if 'backwards' in name else 'fwd'
+    with suppress(CourseError): return load_config(folder)[0]['direction'] if (folder := model_folder(name)) else None
+
 def in_direction(
     model,           # a name, a folder, or a `Checkpoint`
     direction: str,  # `fwd` or `bwd`
 ) -> Checkpoint:
     "The model, or the one beside it that reads the other way. Raises `CourseError` where there is none"
-    if isinstance(model, Checkpoint):
-        if model.direction != direction: check_direction(model, direction == 'bwd')
-        return model
     name = str(model).removesuffix('-backwards')
-    reads = lambda o: (folder := model_folder(o)) and load_config(folder)[0]['direction'] == direction
-    found = next((o for o in (model, name, f'{name}-backwards') if reads(o)), None)
-    if found is None and model_folder(model): check_direction(load_pretrained(model), direction == 'bwd')
-    return load_pretrained(model if found is None else found)
+    names = () if isinstance(model, Checkpoint) else (model, name, f'{name}-backwards')
+    ck = load_pretrained(next((o for o in names if _direction(o) == direction), model))
+    check_direction(ck, direction == 'bwd')
+    return ck
 
 def directions_of(
     model, # a name, a folder, or a `Checkpoint`
 ) -> list: # `fwd`, `bwd` or both
     "The directions that there is a model for"
     if isinstance(model, Checkpoint): return [model.direction]
-    own, other = load_pretrained(model).direction, None if str(model).endswith('-backwards') else model_folder(f'{model}-backwards')
-    return [d for d in directions if d == own or other and load_config(other)[0]['direction'] == d]
+    own = _direction(model) or load_pretrained(model).direction   # which says why there is none
+    return [d for d in directions if d == own or not str(model).endswith('-backwards') and _direction(f'{model}-backwards') == d]
 
 # %% ../nbs/library/models.ipynb #e9023dcf
 def in_domain(
@@ -436,33 +525,23 @@ def load_vocab_pickle(
     try:
         with open(path, 'rb') as f: words = _Words(f).load()
     except FileNotFoundError: raise CourseError(f"{path} is missing: give the .pkl that belongs to the .pth") from None
-    except Exception as e: raise CourseError(f"{path} is no plain list of words ({e}); it was not loaded") from None
+    except Exception as e: raise CourseError(f"{path} is no plain list of words ({one_line(e)}); it was not loaded") from None
     words = getattr(words, 'items', words)
     if not (isinstance(words, list) and words and all(isinstance(w, str) for w in words)):
         raise CourseError(f"{path} is no plain list of words; it was not loaded")
     return words
 
 # %% ../nbs/library/models.ipynb #2811ab7a
-class _Ignored:
-    "Stands for the parts of an optimizer's state that we do not read"
-    def __new__(cls, *args): return super().__new__(cls)
-    def __setstate__(self, state): pass
-
-_optimizer_parts = [(_Ignored, n) for n in ('fastcore.foundation.L', 'numpy.dtype', 'numpy._core.multiarray.scalar',
-                                            'numpy.core.multiarray.scalar')]
+_needed = '0.encoder.weight', '1.decoder.weight', '0.rnns.0.weight_hh_l0_raw'
 
 def _load_pth(path):
     "Tensors by name from a fastai `.pth`, saved with or without its optimizer"
-    try:
-        with torch.serialization.safe_globals(_optimizer_parts): state = torch.load(path, map_location='cpu', weights_only=True)
-    except FileNotFoundError: raise CourseError(f"{path} is missing: give the .pth that fastai saved") from None
-    except Exception as e:
-        raise CourseError(f"{path} does not load as plain tensors ({type(e).__name__}), so it was not loaded: "
-                          "save it again with `learn.save(name, with_opt=False)`") from None
+    state = load_tensors(path, 'give the .pth that fastai saved with learn.save(name, with_opt=False)')
     state = state.get('model', state) if isinstance(state, dict) else {}
-    if not {'0.encoder.weight', '1.decoder.weight', '0.rnns.0.weight_hh_l0_raw'} <= set(state):
+    weights = {k: v for k,v in state.items() if isinstance(v, torch.Tensor)}
+    if any(k not in weights or weights[k].dim() != 2 for k in _needed):
         raise CourseError(f"{path} is no fastai language model: it lacks its encoder, its layers or its decoder")
-    return state
+    return weights
 
 # %% ../nbs/library/models.ipynb #4d056cb2
 def load_fastai_weights(
@@ -479,4 +558,7 @@ def load_fastai_weights(
     sizes = dict(emb_sz=emb_sz, n_hid=weights['0.rnns.0.weight_hh_l0_raw'].shape[1],
                  n_layers=len([k for k in weights if k.endswith('_raw')]), out_bias='1.decoder.bias' in weights,
                  tie_weights=torch.equal(weights['0.encoder.weight'], weights['1.decoder.weight']))
-    return Checkpoint(weights, vocab, dict(arch={**lm_config, **sizes}, stage='pretrained', backwards=backwards))
+    config = dict(arch={**lm_config, **sizes}, stage='pretrained', backwards=backwards)
+    check_shapes(shapes_of(weights), _wanted(config, n), pth, 'give the .pth that fastai saved')
+    check_numbers(weights, pth)
+    return Checkpoint(weights, vocab, config)

@@ -9,10 +9,11 @@ __all__ = ['fused_adam', 'LinearCrossEntropy', 'linear_cross_entropy', 'FusedLos
            'RescaleLR', 'lm_fit_learner', 'Trace']
 
 # %% ../nbs/library/training.ipynb #9077548e
-import ctypes, time, zlib
+import ctypes, time, warnings, zlib
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
+from math import prod
 from pathlib import Path
 from tempfile import TemporaryDirectory
 import numpy as np, torch, torch.nn.functional as F
@@ -22,17 +23,19 @@ from fastai.callback.training import GradientClip
 from fastai.learner import AvgLoss, Learner
 from fastai.losses import CrossEntropyLossFlat
 from fastai.optimizer import OptimWrapper
-from fastai.torch_core import to_float
+from fastai.torch_core import join_path_file, to_float
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 import fastai.callback.schedule  # noqa: F401 (patches fit_one_cycle and lr_find into Learner)
-from .core import CourseError, atomic_path, text_hash
+from .core import CourseError, atomic_path, one_line, text_hash
 from .recipes import LMRecipe
 from .lstm import compute_dtype
 from .awd_lstm import LinearDecoder
 from .streams import TokenStream
 from .batching import lm_dataloaders
+from .schema import (Rule, check, check_numbers, check_shapes, list_of, load_tensors, number, save_tensors,
+    shapes_of, text, whole)
 
 # %% ../nbs/library/training.ipynb #d4722038
 class LinearCrossEntropy(Function):
@@ -150,9 +153,10 @@ def bf16_available(
 
 # %% ../nbs/library/training.ipynb #42e2d328
 class BF16(Callback):
-    "Fit the model under bfloat16 autocast; weights, loss and optimizer stay float32, and so does what is predicted afterwards"
+    "Train the model under bfloat16 autocast; weights, loss, optimizer, and what is judged or predicted afterwards, stay float32"
     order, fitting = -30, False
-    def before_fit(self): self.fitting = not hasattr(self.learn, 'gather_preds')   # fastai predicts by a fit without training
+    def before_fit(self): self.fitting = False
+    def before_train(self): self.fitting = True   # to judge and to predict are for fastai fits that do not train
     def after_fit(self): self.fitting = False
     def before_batch(self):  # wrapped, not entered: an interrupted batch cannot leave autocast on
         if not self.fitting: return
@@ -210,11 +214,31 @@ class FastFit:
         fname='export.pkl', # file inside `path`
         **kwargs            # as fastai's
     ):
-        "As fastai's: the learner without its texts. The file appears whole or not at all"
+        "As fastai's: the learner without its texts. The file is a pickle, and `load_learner` runs it: to others give a bundle"
         dls = self.dls
         try:
             with atomic_path(Path(self.path)/fname) as tmp: super().export(tmp.absolute(), **kwargs)
         finally: self.dls = dls
+
+    def load(self,
+        file,                   # name or path without ending; a name is taken inside `path/model_dir`
+        device = None,          # where the optimizer's tensors go, that of the loaders if not given
+        with_opt: bool = True,  # take the optimizer's state, too
+        strict: bool = True,    # every weight must be there, and no other
+        **kw                    # for fastai's way to read, which may run what is in the file; not asked
+    ):                          # the learner
+        "As fastai's, from plain tensors alone. Raises `CourseError` for another file, or another network's, and changes nothing then"
+        path, mend = join_path_file(file, self.path/self.model_dir, ext='.pth'), 'save it again with learn.save'
+        state = load_tensors(path, mend, self.dls.device if device is None else torch.device(device))
+        kept = state if isinstance(state, dict) and 'opt' in state else dict(model=state)
+        check(kept, {'model': {...: ...}, ...: ...}, path, mend)
+        if strict: check_shapes(shapes_of(kept['model']), shapes_of(self.model.state_dict()), path, mend)
+        self.model.load_state_dict(kept['model'], strict)
+        if self.opt is None: self.create_opt()
+        if with_opt and 'opt' in kept:
+            try: self.opt.load_state_dict(kept['opt'])
+            except Exception as e: warnings.warn(f"{path}: the optimizer's state was left out ({one_line(e)})", stacklevel=2)   # as fastai
+        return self
 
 class FastLearner(FastFit, Learner): "fastai's `Learner`, whose fits leave nothing behind"
 
@@ -271,24 +295,53 @@ class SaveTraining(Callback):
         self.learn.curve = [*self.learn.curve, dict(epoch=self.epoch+1, train_loss=train, valid_loss=valid, seconds=took)]
         state = dict(fingerprint=self.fingerprint, model=self.model.state_dict(), opt=plain_numbers(self.opt.state_dict()),
                      rng=torch.get_rng_state(), cuda_rng=torch.cuda.get_rng_state_all(), epoch=self.epoch+1, curve=self.learn.curve)
-        with atomic_path(self.path) as tmp: torch.save(state, tmp)
+        with atomic_path(self.path) as tmp: save_tensors(tmp, state)
 
 # %% ../nbs/library/training.ipynb #7bb18b25
+_mend = 'delete it to start anew, or choose another folder'
+_epoch = {'epoch': whole(1, 10**9), 'train_loss': number, 'valid_loss': number, 'seconds': number}
+_training = {'fingerprint': text, 'model': {...: ...}, 'opt': {'state': {...: ...}, ...: ...}, 'rng': Rule('random bytes', torch.is_tensor),
+             'cuda_rng': Rule('a list of random bytes', lambda v: isinstance(v, list) and all(map(torch.is_tensor, v))),
+             'epoch': whole(1, 10**9), 'curve': list_of(_epoch, 'the losses of each epoch', 1), ...: ...}
+
+def _same_run(learn, path, fingerprint):
+    "What a file keeps of a training, held against the learner that shall go on"
+    weights = shapes_of(learn.model.state_dict())
+    most = 2**24 + 40*sum(prod(shape) for shape,_ in weights.values())   # the weights, and twice or thrice as much of the optimizer
+    if path.stat().st_size > most: raise CourseError(f"{path} is larger than a training of this network can be: {_mend}")
+    state = check(load_tensors(path, _mend), _training, path, _mend)
+    if state['fingerprint'] != fingerprint: raise CourseError(f"{path} belongs to a run with other text, sizes or settings: {_mend}")
+    check_shapes(shapes_of(state['model']), weights, path, _mend)
+    check_numbers(state['model'], path, _mend)
+    if state['epoch'] != len(state['curve']): raise CourseError(f"{path} has {len(state['curve'])} epochs, not {state['epoch']}: {_mend}")
+    return state
+
+def _load_opt(learn, kept, path):
+    "Give a new optimizer the averages of the old, and nothing else, for a fit sets the rates"
+    learn.create_opt()
+    opt = learn.opt.opt
+    shapes = [tuple(p.shape) for group in opt.param_groups for p in group['params']]
+    found = {f'opt.{i}.{k}': v for i,s in kept.items() for k,v in check(s, {...: ...}, path, _mend).items()}
+    names = {k for s in kept.values() for k in s}
+    wanted = {f'opt.{i}.{k}': (() if k == 'step' else shape, True) for i,shape in enumerate(shapes) if i in kept for k in names}
+    check_shapes(shapes_of(found), wanted, path, _mend)
+    check_numbers(found, path, _mend)
+    opt.load_state_dict(opt.state_dict() | dict(state=kept))
+
 def resume(
     learn,             # the learner of the same run
     path,              # file that `SaveTraining` kept
     fingerprint: str,  # of the run
 ) -> int:              # epochs that are done
-    "Load what `SaveTraining` kept. Raises `CourseError` where it belongs to another run"
+    "Load what `SaveTraining` kept. Raises `CourseError` where it belongs to another run, or is broken"
     if not Path(path).exists(): return 0
-    state = torch.load(path, weights_only=True, map_location='cpu')
-    if state['fingerprint'] != fingerprint:
-        raise CourseError(f"{path} belongs to a run with other text, sizes or settings: delete it to start anew, or choose another folder")
-    learn.model.load_state_dict(state['model'])
+    state = _same_run(learn, Path(path), fingerprint)
     learn.model.to(learn.dls.device)
-    learn.create_opt(); learn.opt.load_state_dict(state['opt'])
-    torch.set_rng_state(state['rng'])
-    if len(state.get('cuda_rng', ())) == torch.cuda.device_count(): torch.cuda.set_rng_state_all(state['cuda_rng'])
+    _load_opt(learn, state['opt']['state'], path)
+    try: torch.set_rng_state(state['rng'])
+    except (RuntimeError, TypeError) as e: raise CourseError(f"{path}: its random numbers are broken ({one_line(e)}): {_mend}") from None
+    learn.model.load_state_dict(state['model'])
+    if len(state['cuda_rng']) == torch.cuda.device_count(): torch.cuda.set_rng_state_all(state['cuda_rng'])
     learn.curve, learn.dls.train.epoch = state['curve'], state['epoch']
     learn.started = time.perf_counter() - state['curve'][-1]['seconds']
     return state['epoch']
