@@ -1,14 +1,22 @@
 """Token streams, language-model batches and document batches: against fastai's, through faults, and within their memory"""
-import json, subprocess, sys, threading, tracemalloc
+import json, random, subprocess, sys, threading, tracemalloc
+from pathlib import Path
 import numpy as np, pandas as pd, pytest, torch
 from fastai.text.data import LMDataLoader
+from ulmfit_course.awd_lstm import language_model
 from ulmfit_course.batching import StreamLoader, lm_dataloaders, varied_cuts
 from ulmfit_course.core import CourseError
+from ulmfit_course.data import split
+from ulmfit_course.evaluation import predictions
+from ulmfit_course.inference import load_bundle, save_bundle
+from ulmfit_course.learners import text_classifier_learner
 from ulmfit_course.loaders import TextToIds, classifier_dataloaders
-from ulmfit_course.streams import TokenStream
+from ulmfit_course.models import Checkpoint
+from ulmfit_course.streams import TokenStream, corpus_streams, held_out
 from ulmfit_course.tokenization import WordTokenizer
 from ulmfit_course.training import RescaleLR
-from ulmfit_course.vocabulary import numericalize
+from ulmfit_course.tokenizer_base import Tokenizer
+from ulmfit_course.vocabulary import make_vocab, numericalize
 
 texts = [f"This is review number {i} of a GREAT film, and it is {'good' if i % 2 else 'bad'}!! " * (1 + i % 7) for i in range(40)]
 frame = pd.DataFrame(dict(text=texts, label=['pos' if i % 2 else 'neg' for i in range(40)]))
@@ -23,7 +31,7 @@ def numbers(n): return TokenStream(np.arange(n, dtype=np.uint16), ['xxunk'])
 
 @pytest.mark.parametrize('n_procs', [1, 2])
 def test_stream_is_what_tokenizing_one_by_one_gives(tmp_path, n_procs):
-    many = texts*12  # more than two groups
+    many = texts*40  # more than two groups, so that there is work for two processes
     stream = TokenStream.build(iter(many), tmp_path/'s', n_procs=n_procs)
     by_hand = [i for toks in WordTokenizer()(many) for i in numericalize(toks, stream.vocab)]
     assert stream.ids.tolist() == by_hand and stream.meta['n_tokens'] == len(by_hand)
@@ -90,7 +98,7 @@ def test_cached_by_several_at_once_gives_one_whole_stream():
 
 def test_a_build_that_fails_leaves_nothing(tmp_path):
     def breaks():
-        yield from texts
+        yield from texts*40
         raise OSError('disk gone')
     for n_procs in (1, 2):
         with pytest.raises(OSError): TokenStream.build(breaks(), tmp_path/'x'/'s', n_procs=n_procs)
@@ -109,6 +117,98 @@ def test_bad_streams(tmp_path, stream):
     with pytest.raises(CourseError, match='xxunk'): TokenStream.build(texts, tmp_path/'y', vocab=['some', 'words'], n_procs=1)
     (tmp_path/'stream'/'vocab.json').write_text(json.dumps(stream.vocab[::-1]))
     with pytest.raises(CourseError, match='another stream'): TokenStream.load(tmp_path/'stream')
+
+def test_the_file_is_as_numpy_writes_it(tmp_path, stream):
+    np.save(tmp_path/'own.npy', np.array(stream.ids))
+    assert (tmp_path/'own.npy').read_bytes() == (tmp_path/'stream'/'ids.npy').read_bytes()
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='reads /proc')
+def test_no_file_stays_mapped(tmp_path):
+    "Windows removes no folder with a mapped file in it"
+    mapped = lambda: [l for l in Path('/proc/self/maps').read_text().splitlines() if str(tmp_path) in l]
+    TokenStream.build(texts, tmp_path/'s', min_freq=1, n_procs=1)
+    assert mapped() == []
+    stream = TokenStream.load(tmp_path/'s')
+    assert len(mapped()) == 1 and mapped()[0].endswith('ids.npy')
+    stream.ids = np.array(stream.ids)
+    assert mapped() == []
+
+def test_broken_streams_say_so_in_one_line(tmp_path, stream):
+    "Files cut short, changed, of other kinds: one line, and never an id that is no word"
+    rng, good = random.Random(0), {f: (tmp_path/'stream'/f).read_bytes() for f in ('ids.npy', 'vocab.json', 'meta.json')}
+    def changed(old):
+        new = bytearray(old)
+        for _ in range(rng.randint(1, 3)): new[rng.randrange(min(len(new), 200))] = rng.randrange(256)
+        return rng.choice([bytes(new), old[:rng.randrange(len(old))], old + b'\0', b'', b'[]', b'{}', b'null', b'['*10**5, b'PK\x03\x04', b'\x80\x04.', old[::-1]])
+    refused = 0
+    for _ in range(400):
+        name = rng.choice([*good])
+        (tmp_path/'stream'/name).write_bytes(changed(good[name]))
+        try:
+            found = TokenStream.load(tmp_path/'stream')
+            assert len(found) == len(stream) and found.ids.max() < len(stream.vocab) == len(found.vocab)
+        except CourseError as e:
+            refused += 1
+            assert '\n' not in str(e)
+        (tmp_path/'stream'/name).write_bytes(good[name])
+    assert refused > 300
+    np.save(tmp_path/'stream'/'ids.npy', np.array(['a'], dtype=object), allow_pickle=True)
+    with pytest.raises(CourseError, match='is broken'): TokenStream.load(tmp_path/'stream')
+
+def test_hash_decisions_are_independent():
+    "Of what one of them picks, the other picks as many as of all"
+    frame = pd.DataFrame(dict(text=[f'review {i*7919 % 10_007} of {i}' for i in range(20_000)]))
+    parts = split(frame).split
+    for share in (0.02, 0.1, 0.3):
+        held = np.array([held_out(t, share) for t in frame.text])
+        other = np.array([held_out(t, share, 'something else') for t in frame.text])
+        for picked in (parts == 'train', parts == 'valid', parts == 'test', other, ~other):
+            assert abs(held[picked].mean()-share) < 5*(share*(1-share)/picked.sum())**0.5
+
+def test_streams_drawn_in_another_way_are_refused(tmp_path):
+    corpus = tmp_path/'corpus.txt'
+    corpus.write_text('\n'.join(f'a text number {i}' for i in range(300)))
+    corpus_streams([corpus], tmp_path/'out', 100, 0.2)
+    corpus_streams([corpus], tmp_path/'out', 100, 0.2)   # goes on
+    made_of = json.loads((tmp_path/'out'/'made_of.json').read_text())
+    made_of.pop('drawn')   # as it was when `split` and this looked at one hash
+    (tmp_path/'out'/'made_of.json').write_text(json.dumps(made_of))
+    with pytest.raises(CourseError, match='another corpus, or other settings'): corpus_streams([corpus], tmp_path/'out', 100, 0.2)
+    (tmp_path/'out'/'made_of.json').write_text('{')
+    with pytest.raises(CourseError, match='is broken'): corpus_streams([corpus], tmp_path/'out', 100, 0.2)
+
+nasty = ['', ' ', '\n', 'xxpad', 'xxpad xxpad a film', 'a film xxpad xxpad', 'XXPAD', 'xxbos xxmaj a film', 'xxbos', 'xxeos xxbos xxeos', 'xxunk', 'xxfake', 'xxfld 1 a film', 'xxrep 3 !', 'x&#120;pad', '&#120;xbos film', '&lt;xxpad&gt;',
+    '\ud83d', 'wow \ude00 film', '\U0001f600'*300, '?!'*600, 'a'*5000, 'ab'*5000, 'xxpad'*100, 'film '*1000, '\x00', '\ufeff', '<pad> [PAD] <unk> [UNK]', 'xx pad', '\u200bxxpad\u200b', 'no no no xxpad xxpad xxpad', '&#' + '9'*5000 + ';']
+
+@pytest.mark.parametrize('backwards', [False, True])
+@pytest.mark.parametrize('own', [False, True])
+def test_learner_and_bundle_say_the_same_of_every_text(tmp_path, backwards, own):
+    "Padding is what fills a row, and no text can write it, whoever cuts the texts"
+    torch.manual_seed(0)
+    tok = BySpaces() if own else WordTokenizer()
+    vocab = make_vocab(['this', 'is', 'review', 'film', 'xx', 'pad', 'bos', '!', 'no', 'a', 'good', 'bad'], [3]*12)
+    sizes = dict(emb_sz=8, n_hid=10, n_layers=2)
+    ck = Checkpoint(language_model(len(vocab), sizes).state_dict(), vocab, dict(format=2, arch=sizes, stage='lm_finetuning', direction='bwd' if backwards else 'fwd', tokenizer=tok.config()))
+    learn = text_classifier_learner(classifier_dataloaders(frame, frame[:10], ck, bs=8, device='cpu'), ck, backwards=backwards, verbose=False, max_unknown=1)
+    with learn.no_bar(), learn.no_logging(): learn.fit(1, 1e-2)
+    clas = load_bundle(save_bundle(learn, tmp_path/'b'))
+    together, learned = clas.probabilities(nasty), predictions(learn, learn.dls.test_dl(nasty))[0]
+    for t,a,b in zip(nasty, together, learned):
+        for other in (b, clas.probabilities([t])[0], learn.predict(t)[2].numpy()): assert np.allclose(a, other, atol=1e-5), ascii(t)
+    assert np.isfinite(together).all()
+
+class BySpaces(Tokenizer):
+    "One that may find no token at all, and takes the control words as they come"
+    kind = 'by spaces',
+    def tokenize(self, text): return text.split()
+    def config(self): return dict(kind='by spaces')
+    @classmethod
+    def from_config(cls, config): return cls()
+
+def test_no_text_is_empty_or_holds_padding(stream):
+    to_ids = TextToIds(stream.vocab, BySpaces())
+    assert [o.tolist() for o in to_ids.ids(['', 'xxpad', 'xxfake'])] == [[0]]*3
+    with pytest.raises(CourseError, match='xxpad'): TextToIds(['xxunk', 'film'])
 
 def test_a_text_of_one_million_words_is_fine_in_a_stream(tmp_path, stream):
     long = TokenStream.build(['word after word and '*250_000], tmp_path/'long', vocab=stream.vocab, n_procs=1)

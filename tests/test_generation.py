@@ -90,6 +90,10 @@ def test_a_beam_ends_with_its_text(ck):
 def test_more_beams_than_words(writer, beams):
     with pytest.raises(CourseError, match=f'beams={beams}: ask for 1 to {len(words)-2}'): beam_search(writer, [2, 7], 3, beams=beams)
 
+def test_a_typed_control_word_neither_ends_a_text_nor_fills_it(ck):
+    for typed in ('a xxbos b', 'a xxpad b', 'a XXEOS b', 'a x&#120;bos b', 'a \ud83d b'):
+        assert ' b' in generate(ck, typed, 4, seed=0)[0] and len(generate(ck, typed, 4, beams=2)) == 1
+
 def test_generate(ck):
     one = generate(ck, 'a b', 6, seed=4)
     assert one == generate(ck, 'a b', 6, seed=4) and len(one) == 1 and one[0].startswith('A b')

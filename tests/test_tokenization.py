@@ -1,16 +1,19 @@
 "The tokenizer against fastai's own: real reviews, made-up traps, random mixtures; and whatever a notebook cell cannot show"
-import html, multiprocessing as mp, pickle, random, time
+import html, multiprocessing as mp, os, pickle, random, signal, subprocess, sys, time
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 
-import pytest
+import psutil, pytest
+from hypothesis import given, settings, strategies as st
 
+from ulmfit_course import fast_tokens
 from ulmfit_course.core import CourseError
 from ulmfit_course.detokenization import detokenize
-from ulmfit_course.fast_tokens import WordCache
+from ulmfit_course.fast_tokens import WordCache, tokenized
 from ulmfit_course.subwords import SubwordTokenizer
-from ulmfit_course.tokenization import CharTokenizer, WordTokenizer, apply_rules, lowercase, replace_maj, text_rules
-from ulmfit_course.vocabulary import BOS, attention_mask, denumericalize, make_vocab, numericalize, pad, special_tokens, truncate
+from ulmfit_course.tokenization import CharTokenizer, WordTokenizer, apply_rules, fix_html, lowercase, replace_all_caps, replace_maj, text_rules
+from ulmfit_course.tokenizer_base import Tokenizer, longest_signs, plain_text, spacy_words
+from ulmfit_course.vocabulary import BOS, attention_mask, denumericalize, make_vocab, numericalize, pad, special_tokens, truncate, word_ids
 
 traps = [
     '', ' ', '\n', '\t\n ', '.', 'a', 'A', 'I', '  two  spaces  ', 'a \n\n b', 'a\n b', 'a\n\n\nb', 'tab\tand\r\nreturn', 'a\xa0b \xa0 c', '\u2003wide\u2009thin\u3000',
@@ -37,9 +40,18 @@ def reviews():
     return imdb().text.tolist()
 
 def different(texts, ours, theirs):
-    return [(t, o, list(r)) for t,o,r in zip(texts, ours(texts), theirs(texts), strict=True) if o != list(r)]
+    "Where our tokens are not theirs; words that control how a text is read are taken apart for both"
+    return [(t, o, list(r)) for t,o,r in zip(texts, ours(texts), theirs(map(plain_text, texts)), strict=True) if o != list(r)]
+
+def test_only_control_words_are_taken_apart(reviews): assert [t for t in traps + reviews if plain_text(t) != t] == ['XXREP XxMaj xxbos', 'xxunk xxpad xxfld 1']
 
 def test_traps(tok, fastai_tok): assert different(traps, tok, fastai_tok) == []
+
+def slow():
+    "A tokenizer as lesson 02 writes it, without the cache"
+    plain = WordTokenizer()
+    plain.cache = lambda t: spacy_words(plain.spacy, apply_rules(t))
+    return plain
 
 def test_traps_in_context(tok, fastai_tok):
     texts = [f'{a} {b}' for a in traps[-40:] for b in traps[::5]]
@@ -62,9 +74,7 @@ def test_other_languages(lang):
 
 def test_without_the_cache(fastai_tok, reviews):
     "What lesson 02 writes gives the tokens that the cache gives, and fastai's"
-    plain = WordTokenizer()
-    plain.cache = lambda t: [o.text.replace(' ', '▁') for o in plain.spacy(apply_rules(t))]
-    assert different(traps + reviews[:100], plain, fastai_tok) == []
+    assert different(traps + reviews[:100], slow(), fastai_tok) == []
 
 def test_rules_equal_fastai(reviews):
     core = pytest.importorskip('fastai.text.core')
@@ -87,9 +97,9 @@ def test_all_reviews(reviews):
 
 def test_same_when_memory_is_full(reviews, fastai_tok):
     small = WordTokenizer()
-    small.cache = WordCache(small, cap=50)
+    small.cache = WordCache(small, room=40_000)
     assert different(reviews[:50], small, fastai_tok) == []
-    assert len(small.cache.chunks) == 50 and len(small.cache.split.words) == 50
+    assert 20 < len(small.cache.chunks) < 200 and 20 < len(small.cache.split.words) < 200
 
 def test_custom_rules_equal_fastai(reviews):
     core = pytest.importorskip('fastai.text.core')
@@ -105,8 +115,9 @@ def test_names_tell_settings_apart():
     names = [WordTokenizer().name, WordTokenizer('de').name, WordTokenizer(rules=[lowercase]).name, WordTokenizer(rules=[other]).name, CharTokenizer().name]
     assert len(set(names)) == len(names)
     small = WordTokenizer()
-    small.cache = WordCache(small, cap=10)
+    small.cache = WordCache(small, room=10)
     assert WordTokenizer().name == small.name
+    assert CharTokenizer(None).name == CharTokenizer(text_rules).name != CharTokenizer([fix_html]).name == 'characters'
 
 @pytest.mark.parametrize('bad', [None, 3, float('nan'), b'bytes', ['list']])
 @pytest.mark.parametrize('t', [WordTokenizer(), CharTokenizer()])
@@ -119,6 +130,192 @@ def test_bad_settings():
     with pytest.raises(CourseError, match='no language'): WordTokenizer('xq')
     with pytest.raises(CourseError, match='without spaces'): WordTokenizer('zh')
     with pytest.raises(CourseError, match='no room'): make_vocab(['a'], [3], max_vocab=5)
+
+def deep_size(memo): return sys.getsizeof(memo) + sum(sys.getsizeof(o) + sum(map(sys.getsizeof, o if isinstance(o, tuple) else ())) for kv in memo.items() for o in kv)
+
+def test_memory_is_bounded_in_bytes():
+    "Whatever comes, for however long: what is remembered has room, and spaCy's own words are forgotten"
+    tok, rng = WordTokenizer(), random.Random(0)
+    tok.cache = cache = WordCache(tok, room=500_000)
+    cache.split.most = 2000
+    strange = lambda: ''.join(rng.choices('ab1?!.\U0001f600é\u0416-:@', k=rng.choice((1, 5, 30, 300))))
+    before = psutil.Process().memory_info().rss
+    for _ in range(4000): tok.tokenize(f'{strange()} film {strange()}')
+    for memo,room in ((cache.chunks, 500_000), (cache.split.words, 500_000), (cache.split.shapes, 62_500)):
+        assert len(memo) > 10 and deep_size(memo) < room*1.2
+    assert len(cache.split.spacy.vocab) < 2500 and cache.split.spacy is not tok.spacy
+    assert psutil.Process().memory_info().rss - before < 60_000_000
+    assert tok.tokenize("It's fine.") == WordTokenizer().tokenize("It's fine.")
+
+signs = ['?!', ')(', '-=', '*-', '\U0001f600\U0001f602', '\u2603\u2602', "'s", '$€', '.,', ':)', '0.1.', 'ab', 'AB', 'A1', 'x@y.', 'http:', '&a', '#1', '$%', '(a', 'İ', '\u0301e', '__']
+b64 = ''.join(random.Random(0).choices('ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/', k=20_000))
+junk = [s*(20_000//len(s)) for s in signs] + [b64, '\n'.join(b64[i:i+76] for i in range(0, 20_000, 76)), '.'.join(map(str, range(4000))), 'AB'*20_000 + 'x',
+    'oow.jsp' + 'search.technology'*1000 + ':', 'a'*100_000, 'a b '*20_000, 'no '*20_000 + 'nox', 'a'*50_000 + ' ' + 'a'*50_000, ' \n'*20_000, '&'*20_000, 'amp;'*20_000, '<br />'*20_000, '&#' + '9'*20_000 + ';',
+    ''.join(random.Random(0).choices('!?.,;:()-_*%$"', k=20_000)), 'xx'*20_000, 'xxbos'*5000]
+
+@pytest.mark.parametrize('text', junk, ids=lambda t: ascii(t[:8]))
+def test_time_grows_with_the_length(text):
+    "A run without spaces costs no more than its length; the fast tokens are the slow ones"
+    begin = time.process_time()
+    toks = fast.tokenize(text)
+    assert time.process_time() - begin < 4   # a second where nothing else runs
+    assert toks == plain_words.tokenize(text)
+
+@pytest.mark.parametrize('run', [s*300 for s in signs] + [b64.replace('/', '')[:600], 'ab1?'*5 + 'x'*300 + ':)'*99])
+def test_fastais_tokens_up_to_the_cut(tok, fastai_tok, run):
+    "The first token that differs reaches the cut, or in smileys the middle before it; behind the run the tokens are fastai's again"
+    text = f"It's a {run} film, really :)"
+    ours, theirs = tok.tokenize(text), list(list(fastai_tok([plain_text(text)]))[0])
+    same = next((i for i,(a,b) in enumerate(zip(ours, theirs)) if a != b), None)
+    assert same is None or len(''.join(theirs[:same+1])) > len("xxbosxxmajit'sa") + (longest_signs/2 if ':)' in run else longest_signs) - 8
+    assert ours[-4:] == theirs[-4:] == ['film', ',', 'really', ':)']
+
+@given(st.lists(st.one_of(st.sampled_from(traps[:60] + signs + [s*150 for s in signs] + list(special_tokens) + ['xxfake', 'XXBOS', '\ud83d', '\ude00', '&#120;xbos', 'xx&#1;pad']),
+    st.text(max_size=20), st.text('?!.:)( aB1\n', max_size=400)), max_size=6), st.sampled_from(['', ' ', '\n']))
+@settings(max_examples=300, deadline=None)
+def test_fast_is_slow(pieces, between):
+    text = between.join(pieces)
+    assert fast.tokenize(text) == plain_words.tokenize(text)
+
+fast, plain_words = WordTokenizer(), slow()
+
+controls = ['xxunk', 'xxpad', 'xxbos', 'xxeos', 'xxfake']
+typed = [*controls, *map(str.upper, controls), *map(str.title, controls), *(f'a{w}b' for w in controls), 'a xxbos. (xxpad) "xxeos" xxunk-like /xxfake/', 'x&#120;bos', '&#x78;&#X58;PAD', 'xx&#98;os', 'xxamp;#98;os',
+    'xx#146;#98;os', 'xx&#1;bos', 'xxun\u212a', 'xxxbos', 'xxbbos', 'x xbos', 'xxbosxxpadxxeos', 'xx\\nbos', '&lt;xxbos&gt;', '[UNK] [PAD] [CLS] <pad> </s>', 'xxpad\ud83d', '_xxbos_', 'xx\u200bbos']
+
+@pytest.mark.parametrize('text', typed)
+def test_nobody_types_a_control_word(tok, everyone, text):
+    "Only the first token begins a text, and none is padding, whoever cuts it; what a text says is still there"
+    for t in (tok, plain_words, CharTokenizer(), *everyone):
+        for said in (text, f'A film {text} indeed', f'{text}\n{text}'):
+            toks = t.tokenize(said)
+            allowed = {'xxunk'} if isinstance(t, SubwordTokenizer) else set()   # for a sign that it never saw
+            assert toks[0] == BOS and not {*controls, '[UNK]'} - allowed & {*toks[1:]}
+    assert not {1, 2} & {*numericalize(tok.tokenize(text), make_vocab(Counter(controls*9 + ['a'])))[1:]}
+
+@pytest.fixture(scope='module')
+def everyone(reviews): return [SubwordTokenizer.train(reviews[:100], kind, 1000) for kind in ('bpe', 'wordpiece', 'unigram')]
+
+def test_marks_and_fields_may_be_typed(tok): assert tok.tokenize('xxmaj a xxrep 3 ! xxfld 1 xxup b') == [BOS, *'xxmaj a xxrep 3 ! xxfld 1 xxup b'.split()]
+
+def test_rules_make_unknown_words_but_no_texts(tok): assert tok.tokenize('<unk>') == [BOS, 'xxunk'] and 'xxpad' not in word_ids(special_tokens)
+
+def test_half_an_emoji(tok, everyone):
+    for t in (tok, plain_words, CharTokenizer(), *everyone): assert t.tokenize('wow \ud83d') == t.tokenize('wow \ufffd') != t.tokenize('wow')
+    assert tok.tokenize('\ud83d\ude00') == tok.tokenize('\U0001f600')
+
+def test_capitals_as_fastai_at_any_length(reviews):
+    core = pytest.importorskip('fastai.text.core')
+    rng = random.Random(0)
+    texts = [''.join(rng.choices('AB1.a \nÉ', k=rng.randint(0, 12))) for _ in range(5000)]
+    assert [t for t in texts if replace_all_caps(t) != core.replace_all_caps(t)] == []
+
+@pytest.mark.parametrize('made', [lambda: CharTokenizer([fix_html, shout]), lambda: CharTokenizer(None), lambda: CharTokenizer(), lambda: WordTokenizer(rules=[shout])])
+def test_rules_go_with_the_configuration(made):
+    t = made()
+    again = Tokenizer.from_config(t.config())
+    assert (again.rules, again.name, again.tokenize('A &lt;3 FILM')) == (t.rules, t.name, t.tokenize('A &lt;3 FILM'))
+
+def shout(t): return t.upper()
+
+def test_rules_of_pieces(reviews, tmp_path):
+    t = SubwordTokenizer.train(reviews[:50], 'bpe', 300, rules=[shout])
+    again = Tokenizer.from_config(t.config())
+    assert again.rules == [shout] and again.tokenize('a film') == t.tokenize('a film') != SubwordTokenizer(t.model).tokenize('a film') and again.name == t.name
+    with pytest.raises(CourseError, match='holds no rules'): t.save(tmp_path/'t.json')
+
+def test_a_kind_of_ones_own_can_be_defined_anew_and_ours_stays():
+    old = Tokenizer.kinds.copy()
+    try:
+        class First(Tokenizer): kind = 'test kind', 'words'
+        class Second(Tokenizer): kind = 'test kind',
+        class Heir(Second): pass
+        assert Tokenizer.kinds['test kind'] is Second and Tokenizer.kinds['words'] is old['words']
+    finally: Tokenizer.kinds.clear(); Tokenizer.kinds.update(old)
+
+@pytest.mark.parametrize('config', [{}, dict(kind=None), dict(kind=['words']), dict(kind='words'), dict(kind='words', language='en'), dict(kind='words', language='en', rules=3), dict(kind='words', language='en', rules=[['a']]),
+    dict(kind='characters'), dict(kind='bpe', rules=[]), dict(kind='bpe', model=3, rules=[]), dict(kind='bpe', model='{}', rules=[])])
+def test_broken_configurations(config):
+    with pytest.raises(CourseError) as e: Tokenizer.from_config(config)
+    assert '\n' not in str(e.value)
+
+# Worker processes
+
+few = ['A film, number 1.']*300
+many = [f"This is text {i} of {i % 7} kinds; it's GREAT!!!" for i in range(3000)]
+
+def words_of(texts, tok, n): return [w for words,ids in tokenized(texts, tok, n) for w in map(words.__getitem__, ids.tolist())]
+
+def children(): return [p for p in psutil.Process().children(recursive=True) if 'resource_tracker' not in ' '.join(p.cmdline())]   # which stays
+
+def test_shared_is_the_same(tok):
+    assert words_of(many, tok, 3) == words_of(many, tok, 1) == [w for t in many for w in tok.tokenize(t)]
+    assert children() == []
+
+def test_few_texts_need_no_processes(tok, monkeypatch):
+    monkeypatch.setattr(fast_tokens, 'get_context', None)
+    assert len(words_of(few, tok, 8)) == 7*len(few)
+
+def test_started_anew_as_on_windows(tok, monkeypatch):
+    monkeypatch.setattr(sys, 'platform', 'darwin')
+    assert words_of(many, tok, 2) == [w for t in many for w in tok.tokenize(t)]
+    assert words_of(many, WordTokenizer(rules=[lambda t: t.lower()]), 2) == words_of(many, WordTokenizer(rules=[str.lower]), 1)   # cannot be sent
+
+def test_within_a_worker_there_are_no_more_workers():
+    with mp.get_context('fork').Pool(1) as pool: assert pool.apply(count_words, (many,)) == count_words(many)
+
+def count_words(texts): return len(words_of(texts, WordTokenizer(), 2))
+
+def test_not_the_whole_corpus_ahead(tok):
+    read = 0
+    def corpus():
+        nonlocal read
+        for t in many*10:
+            read += 1
+            yield t
+    shared = tokenized(corpus(), tok, 2)
+    next(shared)
+    assert read <= 500*(2*2+2)
+    shared.close()
+    assert children() == []
+
+class Dies(WordTokenizer):
+    def tokenize(self, text):
+        if 'text 2100 ' in text: os.kill(os.getpid(), signal.SIGKILL)
+        return super().tokenize(text)
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='forks')
+def test_a_worker_that_dies():
+    with pytest.raises(CourseError, match='has ended.*n_procs=1') as e: words_of(many, Dies(), 2)
+    assert '\n' not in str(e.value) and children() == []
+
+class Breaks(WordTokenizer):
+    def tokenize(self, text): raise KeyError(text)
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='forks')
+def test_an_error_in_a_worker_comes_out():
+    with pytest.raises(KeyError): words_of(many, Breaks(), 2)
+    assert children() == []
+
+endless = """
+import itertools, sys
+from ulmfit_course.fast_tokens import WordTokenizer, tokenized
+for words,ids in tokenized((f'text {i}, a film' for i in itertools.count()), WordTokenizer(), 2): print('went', flush=True)
+"""
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='forks')
+@pytest.mark.parametrize('how,group', [('SIGINT', True), ('SIGTERM', False), ('SIGKILL', False),
+    *(pytest.param(*o, marks=pytest.mark.slow) for o in (('SIGINT', False), ('SIGTERM', True), ('SIGKILL', True), ('SIGHUP', False), ('SIGHUP', True)))])
+def test_nothing_is_left_of_a_run_that_is_stopped(how, group):
+    "Neither a process nor a line of a worker's, whether the run alone is told or, as a terminal does, the workers, too"
+    run = subprocess.Popen([sys.executable, '-c', endless], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    assert run.stdout.readline() == 'went\n'
+    workers = psutil.Process(run.pid).children()
+    assert len(workers) == 2
+    (os.killpg if group else os.kill)(run.pid, getattr(signal, how))
+    errors = run.communicate(timeout=20)[1]
+    assert psutil.wait_procs(workers, 10)[1] == []
+    assert errors.count('Traceback') == (how == 'SIGINT') and ('KeyboardInterrupt' in errors) == (how == 'SIGINT')
 
 def test_a_million_words(tok, reviews):
     "More than the million characters at which fastai gives up"

@@ -19,7 +19,7 @@ def _expand(tokens, unk):
         elif t in (TK_MAJ, TK_UP): mark = t
         elif t in (TK_REP, TK_WREP):
             n = next(it, '1')
-            n = min(int(n), 1000) if n.isdecimal() else 1
+            n = min(int(n[:4]), 1000) if n.isdecimal() else 1
             rep,times = (n,1) if t == TK_REP else (1,n)
         else:
             yield mark, unk if t == UNK else t.replace('▁', ' ')*rep, times

@@ -6,34 +6,37 @@
 __all__ = ['WordCache', 'local_ids', 'gc_paused', 'tokenized']
 
 # %% ../nbs/library/fast_tokens.ipynb #b95d928e
-import gc, re, sys
-from collections import defaultdict
-from contextlib import contextmanager
-from itertools import chain, count
-from multiprocessing import get_context
+import gc, pickle, re, signal, sys
+from collections import defaultdict, deque
+from contextlib import contextmanager, nullcontext, suppress
+from itertools import chain, count, islice
+from multiprocessing import current_process, get_context
 from operator import eq
+from sys import getsizeof
+from types import ModuleType
 import numpy as np
 from fastcore.basics import patch
-from .core import CourseError, groups_of, text_hash
+from .core import CourseError
 from .vocabulary import BOS, TK_MAJ, TK_REP
-from .tokenizer_base import check_text
+from .tokenizer_base import longest_signs, plain_text, rules_name, spacy_tokenizer, spacy_words
 from .tokenization import (WordTokenizer, apply_rules, fix_html, replace_all_caps, replace_maj, replace_rep,
     replace_wrep, rm_useless_spaces, spec_add_spaces)
 
 # %% ../nbs/library/fast_tokens.ipynb #5bc67dca
 class _Memo(dict):
-    "Remember the first `cap` answers of `f`"
-    def __init__(self, f, cap): self.f,self.cap = f,cap
+    "Remember the first answers of `f`, as long as they fit into `room` bytes"
+    def __init__(self, f, room): self.f,self.room = f,room
     def __missing__(self, k):
         v = self.f(k)
-        if len(self) < self.cap: self[k] = v
+        size = 200 + getsizeof(k) + 80*len(k)   # an upper bound: each character a token of its own
+        if size <= self.room:
+            self.room -= size
+            self[k] = v
         return v
 
 # %% ../nbs/library/fast_tokens.ipynb #333d7013
 class _LooksFar(Exception):
     "The tokens of a chunk depend on its neighbours"
-
-def _words(doc): return [t.text.replace(' ', '▁') for t in doc]
 
 # %% ../nbs/library/fast_tokens.ipynb #f1b53ead
 def _without_matcher(tok):
@@ -50,7 +53,7 @@ def _without_matcher(tok):
 def _first_of_joined(tok):
     "First tokens of the special cases that the second pass may join: a chunk without any of them is safe"
     later = lambda k: tok.find_prefix(k) or tok.find_suffix(k) or tok.find_infix(k) or ' ' in k
-    return {_words(tok(k))[0] for k in tok.rules if later(k)}
+    return {spacy_words(tok, k)[0] for k in tok.rules if later(k)}
 
 # %% ../nbs/library/fast_tokens.ipynb #d68af485
 _chunk_end, _late_space = re.compile(r'(?<=\S) '), re.compile(r'[^\S ] ')
@@ -70,17 +73,21 @@ _odd = re.compile(rf'\d|\0|[.@]{_any}') # where the letters may matter
 # %% ../nbs/library/fast_tokens.ipynb #f5085d5a
 class _SpacySplit:
     "spaCy's split of a text, chunk by chunk; raises `_LooksFar` where only the whole text gives the same tokens"
-    def __init__(self, spacy, lang, cap):
-        self.spacy = spacy
-        self.bare,self.joined = _without_matcher(self.spacy), _first_of_joined(self.spacy)
-        self.words, self.shapes = _Memo(self._by_shape if lang == 'en' else self._chunk, cap), _Memo(self._shape, cap)
+    def __init__(self, spacy, lang, room, most=50_000):
+        self.spacy, self.bare, self.lang, self.most = spacy, _without_matcher(spacy), lang, most
+        self.joined = _first_of_joined(spacy)
+        self.words, self.shapes = _Memo(self._by_shape if lang == 'en' else self._chunk, room), _Memo(self._shape, room//8)
         self.touchy = {run for k in self.spacy.rules for run in re.findall('[a-z]+', k.lower())}
     def __call__(self, text): return [t for c in _chunk_end.split(text) for t in self.words[c]]
-    def whole(self, text): return _words(self.spacy(text))
+    def whole(self, text):
+        if len(self.spacy.vocab) > self.most:
+            self.spacy = spacy_tokenizer(self.lang)
+            self.bare = _without_matcher(self.spacy)
+        return spacy_words(self.spacy, text)
     def _chunk(self, chunk):
         toks = self.whole(chunk)
         safe = len(toks) == 1 or self.joined.isdisjoint(toks)
-        if not safe and toks != _words(self.bare(chunk)): raise _LooksFar
+        if not safe and toks != spacy_words(self.bare, chunk): raise _LooksFar
         return tuple(toks)
     def _shape(self, between):
         "The tokens of a chunk with these pieces between its runs, as a `%` template: `%s` for a run; `None` where spaCy must see the runs"
@@ -89,17 +96,11 @@ class _SpacySplit:
         try: return '\0'.join(self._chunk(chunk)).replace('%', '%%').replace(_any, '%s')
         except _LooksFar: return
     def _by_shape(self, chunk):
+        if len(chunk) > longest_signs: return self._chunk(chunk)   # it may be cut, and not between the runs
         parts = _run.split(chunk)   # a piece between, a run, a piece between, ..., a piece between
         runs = parts[1::2]
         template = self.shapes[tuple(parts[::2])] if runs and self.touchy.isdisjoint(runs) else None
         return tuple((template % tuple(runs)).split('\0')) if template else self._chunk(chunk)
-
-# %% ../nbs/library/fast_tokens.ipynb #c03d698b
-def _code(f):
-    "A string that changes when function `f` does"
-    c = getattr(f, '__code__', None)
-    code = [c.co_code.hex(), c.co_names, [k for k in c.co_consts if not hasattr(k, 'co_code')]] if c else []
-    return f'{f.__module__} {f.__qualname__} {code}'
 
 # %% ../nbs/library/fast_tokens.ipynb #4a2a1e02
 _near_sighted = [replace_rep, spec_add_spaces, rm_useless_spaces, replace_all_caps, replace_maj]
@@ -110,10 +111,10 @@ class WordCache:
     "The tokens of a `WordTokenizer`, chunk by chunk, each chunk cut once"
     def __init__(self,
         tok: WordTokenizer,  # whose tokens
-        cap: int = 300_000   # most chunks to remember
+        room: int = 64_000_000   # bytes for chunks, and as many for their parts
     ):
-        self.rules, self.split = tok.rules, _SpacySplit(tok.spacy, tok.lang, cap)
-        self.chunks = _Memo(self._chunk, cap)
+        self.rules, self.split = tok.rules, _SpacySplit(tok.spacy, tok.lang, room)
+        self.chunks = _Memo(self._chunk, room)
 
     def __call__(self,
         text: str # one text
@@ -144,16 +145,14 @@ def tokenize(self:WordTokenizer,
     text: str # one text
 ) -> list:    # its tokens
     "The tokens of one text"
-    check_text(text)
     if 'cache' not in vars(self): self.cache = WordCache(self)
-    return self.cache(text)
+    return self.cache(plain_text(text))
 
 @patch(as_prop=True)
 def name(self:WordTokenizer) -> str:
     "What the tokens depend on, for hashing"
     from spacy import __version__
-    rules = '' if self.rules is None else ' rules ' + text_hash(map(_code, self.rules))
-    return f'words {self.lang} spacy {__version__}{rules}'
+    return f'words {self.lang} spacy {__version__}{rules_name(self.rules)}'
 
 # %% ../nbs/library/fast_tokens.ipynb #436f284c
 def local_ids(
@@ -166,13 +165,6 @@ def local_ids(
     return list(seen), ids
 
 # %% ../nbs/library/fast_tokens.ipynb #4383ea5c
-_tok = None  # in each worker: its tokenizer
-def _start_worker(tok):
-    global _tok
-    _tok = tok
-
-def _work(texts): return local_ids(_tok, texts)
-
 @contextmanager
 def gc_paused():
     "No search for reference cycles: there are none, and it would walk through the growing dictionaries again and again"
@@ -182,19 +174,91 @@ def gc_paused():
     finally:
         if was_on: gc.enable()
 
-def _groups(texts, n):
-    "The texts `n` at a time, each one looked at before a worker sees it"
+def _groups(texts, n=500, chars=1_000_000):
+    "The texts in groups of at most `n`, fewer where they are long, each one looked at before a worker sees it"
     if isinstance(texts, str): raise CourseError("expected a list of texts and got one string: write [text]")
-    for first, group in enumerate(groups_of(texts, n)):
-        for i,t in enumerate(group, first*n):
-            if not isinstance(t, str):
-                raise CourseError(f"text {i} is not a string but {type(t).__name__} ({str(t)[:40]!r}): drop or fill such rows first")
-        yield group
+    group, size = [], 0
+    for i,t in enumerate(texts):
+        if not isinstance(t, str):
+            raise CourseError(f"text {i} is not a string but {type(t).__name__} ({str(t)[:40]!r}): drop or fill such rows first")
+        group.append(t)
+        size += len(t)
+        if len(group) == n or size >= chars:
+            yield group
+            group, size = [], 0
+    if group: yield group
+
+# %% ../nbs/library/fast_tokens.ipynb #0c5f9d88
+def _tried(tok, texts):
+    try: return local_ids(tok, texts)
+    except Exception as e: return e   # for the parent to raise
+
+def _serve(conn, tok, inherited):
+    "What a worker does until its parent is gone; the ends of pipes that it was born with are not its own"
+    for o in inherited: o.close()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for name in {'SIGTERM', 'SIGHUP'} & set(dir(signal)): signal.signal(getattr(signal, name), signal.SIG_DFL)
+    with suppress(EOFError, OSError):
+        while True: conn.send(_tried(tok, conn.recv()))
+
+@contextmanager
+def _without_main():
+    "A process that starts anew would first run the script of its parent again; ours needs nothing of it"
+    main, sys.modules['__main__'] = sys.modules['__main__'], ModuleType('__main__')
+    try: yield
+    finally: sys.modules['__main__'] = main
+
+@contextmanager
+def _workers(tok, n, method):
+    "Pipes to `n` new processes; none of them is left afterwards, whatever happens"
+    context, pipes, processes = get_context(method), [], []
+    try:
+        for _ in range(n):
+            ours, theirs = context.Pipe()
+            pipes.append(ours)
+            processes.append(context.Process(target=_serve, args=(theirs, tok, pipes if method == 'fork' else ()), daemon=True))
+            with _without_main() if method == 'spawn' else nullcontext(): processes[-1].start()
+            theirs.close()
+        yield pipes
+    finally:
+        for o in pipes: o.close()
+        for p in processes:
+            if p.pid: p.kill(); p.join()
+
+@contextmanager
+def _answering():
+    try: yield
+    except (EOFError, OSError):
+        raise CourseError('a process that cut texts into tokens has ended (out of memory, or stopped from outside): '
+            'run again with more memory free, or in Python with n_procs=1') from None
+
+def _shared(groups, tok, n, method):
+    "`local_ids` of the groups, in order, from `n` worker processes"
+    with _workers(tok, n, method) as pipes:
+        busy = deque()
+        def give(pipe):
+            for group in islice(groups, 1):
+                with _answering(): pipe.send(group)
+                busy.append(pipe)
+        for pipe in pipes: give(pipe)
+        while busy:
+            pipe = busy.popleft()
+            with _answering(): done = pipe.recv()
+            if isinstance(done, Exception): raise done
+            give(pipe)
+            yield done
+
+# %% ../nbs/library/fast_tokens.ipynb #87891509
+def _can_be_sent(tok):
+    "Whether a process that starts anew can be given the tokenizer: what a notebook defines it would not find"
+    try: return b'__main__' not in pickle.dumps(tok)
+    except Exception: return False   # pickle raises what it likes
 
 def tokenized(texts, tok, n_procs):
     "`local_ids` of the texts, a group at a time, in order"
-    groups = _groups(texts, 500)
-    if n_procs <= 1: yield from (local_ids(tok, g) for g in groups)
-    else:
-        context = get_context('fork' if sys.platform == 'linux' else 'spawn')
-        with context.Pool(n_procs, _start_worker, (tok,)) as pool: yield from pool.imap(_work, groups)
+    groups, method = _groups(texts), 'fork' if sys.platform == 'linux' else 'spawn'
+    first = list(islice(groups, 3))
+    groups = chain(first, groups)
+    alone = n_procs <= 1 or len(first) < 3 or current_process().daemon   # which may have no children
+    if alone or (method == 'spawn' and not _can_be_sent(tok)): yield from (local_ids(tok, g) for g in groups)
+    else: yield from _shared(groups, tok, n_procs, method)

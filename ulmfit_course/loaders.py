@@ -87,12 +87,14 @@ class TextToIds(DisplayedTransform):
         self.places, self.known = word_ids(self.vocab), {}
         if UNK not in self.places:
             raise CourseError(f"this vocabulary has no {UNK}, so there is no id for new words: use the vocabulary of a language model")
+        if self.vocab[1:2] != [PAD]:
+            raise CourseError(f"the second word of this vocabulary is not {PAD}, which fills a batch: use that of a language model")
     def ids(self,
         texts: list,  # texts
-    ) -> list:        # for each an array `(n_tokens,)`
+    ) -> list:        # for each an array `(n_tokens,)`, of one token at least and never that of padding
         "The ids of each text"
         unk = self.places[UNK]
-        out = [np.array([self.places.get(t, unk) for t in toks]) for toks in self.tok(texts)]
+        out = [np.array([self.places.get(t, unk) for t in toks] or [unk]) for toks in self.tok(texts)]
         return [o[::-1].copy() for o in out] if self.backwards else out
     def keep(self,
         texts: list,  # texts

@@ -33,13 +33,14 @@ def _write_raw(texts, path, tok, n_procs):
 
 def _write_ids(raw, table, path, step=10_000_000):
     "Translate the file `raw` with `table`, a slice at a time; returns the number of tokens and a hash of them"
-    raw, h = np.memmap(raw, dtype=np.int32, mode='r'), hashlib.blake2b(digest_size=8)
-    ids = np.lib.format.open_memmap(path, 'w+', table.dtype, raw.shape)
-    for s in range(0, len(raw), step):
-        ids[s:s+step] = table[raw[s:s+step]]
-        h.update(ids[s:s+step].tobytes())
-    ids.flush()
-    return len(raw), h.hexdigest()
+    n, h = raw.stat().st_size//4, hashlib.blake2b(digest_size=8)
+    with open(raw, 'rb') as f, open(path, 'wb') as out:   # no memory map: Windows removes no folder with a mapped file in it
+        np.lib.format.write_array_header_1_0(out, dict(descr=table.dtype.str, fortran_order=False, shape=(n,)))
+        while len(places := np.fromfile(f, np.int32, step)):
+            ids = table[places].tobytes()
+            h.update(ids)
+            out.write(ids)
+    return n, h.hexdigest()
 
 def _lookup(words, vocab):
     "The id of each of `words`, in 16 bits where they suffice"
@@ -91,19 +92,39 @@ def build(cls:TokenStream,
         write_json(tmp/'meta.json', dict(n_tokens=n, tokenizer=kept, min_freq=min_freq, max_vocab=max_vocab) | hashes)
     return cls.load(path)
 
+# %% ../nbs/library/streams.ipynb #7aa8d44d
+def _broken(path, why): return CourseError(f"{path} is broken ({why}): delete its folder and build the stream again")
+
+def _json_of(path, kind):
+    "What a JSON file holds, a `list` or a `dict`"
+    try: value = json.loads(path.read_text('utf8'))
+    except (ValueError, RecursionError) as e: raise _broken(path, type(e).__name__) from None
+    if not isinstance(value, kind): raise _broken(path, f'it holds no {kind.__name__}')
+    return value
+
+def _ids_of(path, n, n_words, step=10_000_000):
+    "The ids in a memory map: as many as were written, each of a word"
+    try: ids = np.load(path, mmap_mode='r')
+    except Exception as e: raise _broken(path, type(e).__name__) from None   # numpy raises what it stumbles over
+    if not isinstance(ids, np.memmap) or ids.dtype not in (np.uint16, np.uint32) or ids.shape != (n,):
+        raise _broken(path, f'it does not hold {n} ids')
+    if any(ids[s:s+step].max() >= n_words for s in range(0, len(ids), step)): raise _broken(path, 'ids that are no words')
+    return ids
+
+
 # %% ../nbs/library/streams.ipynb #243711f1
 @patch(cls_method=True)
 def load(cls:TokenStream,
     path,  # folder that `build` made
 ):         # the stream
-    "Open a stream without reading its ids. Raises `CourseError` where there is none, or its parts do not fit"
+    "Open a stream; its ids stay on the disk. Raises `CourseError` where there is none, or its parts are broken or do not fit"
     path = Path(path)
     for f in ('ids.npy', 'vocab.json', 'meta.json'):
         if not (path/f).is_file(): raise CourseError(f"{path} holds no token stream ({f} is missing): build one with TokenStream.build")
-    vocab, meta = (json.loads((path/f).read_text('utf8')) for f in ('vocab.json', 'meta.json'))
-    if text_hash(vocab) != meta['vocab_hash']:
+    vocab, meta = _json_of(path/'vocab.json', list), _json_of(path/'meta.json', dict)
+    if text_hash(vocab) != meta.get('vocab_hash'):
         raise CourseError(f"{path}: vocab.json is the vocabulary of another stream: build this one again")
-    return cls(np.load(path/'ids.npy', mmap_mode='r'), vocab, meta)
+    return cls(_ids_of(path/'ids.npy', meta.get('n_tokens'), len(vocab)), vocab, meta)
 
 # %% ../nbs/library/streams.ipynb #44316ddd
 @patch(cls_method=True)
@@ -116,7 +137,7 @@ def cached(cls:TokenStream,
     "The stream of these texts under these settings, built once in the course's folder and found again by their hash"
     if iter(texts) is texts: texts = list(texts)
     tok = tok or WordTokenizer()
-    key = text_hash(['2', tok.name, sorted((k,v) for k,v in settings.items() if k != 'n_procs'), text_hash(vocab or []), *texts])
+    key = text_hash(['3', tok.name, sorted((k,v) for k,v in settings.items() if k != 'n_procs'), text_hash(vocab or []), *texts])
     path = cache_dir()/'streams'/key
     if path.exists(): return cls.load(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -150,10 +171,11 @@ def own_vocab(
 # %% ../nbs/library/streams.ipynb #fc350a6b
 def held_out(
     text:str, # a text of a corpus
-    share:float # of the texts, kept for validation
+    share:float, # of the texts, kept for validation
+    salt:str='held out' # what is decided: another salt, another draw, which does not depend on this one
 ) -> bool:
     "Whether the text is kept for validation: its own hash decides, in every run alike"
-    return int(text_hash([text])[:8], 16) < share*2**32
+    return int(text_hash([salt, text])[:8], 16) < share*2**32
 
 def corpus_streams(
     files:list, # corpus files
@@ -172,8 +194,8 @@ def corpus_streams(
             raise CourseError(f"of this corpus no text is left for {name} with --hold-out {hold_out}: {mend}, or give more texts")
     out, cut_by = Path(out), tok if isinstance(tok, str) else (tok or WordTokenizer()).name
     made_of = dict(files=[[Path(f).name, file_hash(f)] for f in files], max_vocab=max_vocab, hold_out=hold_out, text_col=text_col,
-                   tokenizer=cut_by, vocab=vocab and text_hash(vocab))
-    if (out/'made_of.json').exists() and json.loads((out/'made_of.json').read_text('utf8')) != made_of:
+                   tokenizer=cut_by, vocab=vocab and text_hash(vocab), drawn='held out')
+    if (out/'made_of.json').exists() and _json_of(out/'made_of.json', dict) != made_of:
         raise CourseError(f"{out} holds another corpus, or other settings of it: delete it, or choose another --out")
     made = (out/'train'/'meta.json').exists()
     if isinstance(tok, str) and not made: tok = tokenizer_for(tok, texts(False), max_vocab)   # what it refuses leaves no folder

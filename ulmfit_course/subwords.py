@@ -9,10 +9,10 @@ __all__ = ['SubwordTokenizer']
 import json, re
 from pathlib import Path
 from fastcore.basics import patch
-from .core import CourseError, atomic_path, text_hash
+from .core import CourseError, atomic_path, one_line, text_hash
 from .vocabulary import UNK, special_tokens
 from .detokenization import detokenize
-from .tokenizer_base import Tokenizer, check_text, rule_names
+from .tokenizer_base import Tokenizer, plain_text, rule_names, rules_name, rules_of
 from .tokenization import apply_rules
 
 # %% ../nbs/library/subwords.ipynb #ce5898b4
@@ -53,23 +53,25 @@ class SubwordTokenizer(Tokenizer):
     kind, source = _kinds, None   # `source`: the JSON that it was read from; written anew, scores may change their last digits
     def __init__(self,
         model,            # a trained `tokenizers.Tokenizer`
-        kind: str = 'bpe' # `bpe`, `wordpiece` or `unigram`
-    ): self.model, self.kind = model, kind
+        kind: str = 'bpe', # `bpe`, `wordpiece` or `unigram`
+        rules: list = None # functions from text to text; `None` for the eight of lesson 02
+    ): self.model, self.kind, self.rules = model, kind, rules
 
     @classmethod
     def train(cls,
         texts: list,            # texts to learn the pieces from, any iterable of `str`
         kind: str = 'bpe',      # `bpe`, `wordpiece` or `unigram`
-        vocab_size: int = 8000  # number of pieces, special tokens and single characters included
+        vocab_size: int = 8000, # number of pieces, special tokens and single characters included
+        rules: list = None      # functions from text to text; `None` for the eight of lesson 02
     ):                          # the trained tokenizer
         "Learn the pieces; `CourseError` where the kind is unknown or the size too small for the characters"
         if kind not in _kinds: raise CourseError(f"unknown kind {kind!r}: choose one of {', '.join(_kinds)}")
-        texts = [apply_rules(check_text(t)) for t in texts]
+        texts = [apply_rules(plain_text(t), rules) for t in texts]
         need = len(set().union(*texts)) + len(special_tokens)
         if vocab_size <= need: raise CourseError(f'vocab_size={vocab_size} is too small: characters alone take {need}')
         model,trainer = _new_subwords(kind, vocab_size)
         model.train_from_iterator([_re_special.sub('', t) for t in texts], trainer)
-        return cls(model, kind)
+        return cls(model, kind, rules)
 
     @property
     def vocab(self) -> list:
@@ -78,12 +80,12 @@ class SubwordTokenizer(Tokenizer):
     @property
     def name(self) -> str:
         "What the tokens depend on, for hashing"
-        return f'subwords {self.kind} {text_hash([_digits.sub("", self.model.to_str())])}'
+        return f'subwords {self.kind} {text_hash([_digits.sub("", self.model.to_str())])}{rules_name(self.rules)}'
     def tokenize(self,
         text: str # one text
     ) -> list:    # its pieces; `▁` or a missing `##` marks where a word begins
         "The pieces of one text"
-        toks = self.model.encode(apply_rules(check_text(text))).tokens
+        toks = self.model.encode(apply_rules(plain_text(text), self.rules)).tokens
         return [t for t,after in zip(toks, toks[1:]+['']) if t != '▁' or after not in special_tokens]
     def join(self,
         tokens: list # pieces
@@ -109,11 +111,12 @@ def from_config(cls:SubwordTokenizer,
     "The tokenizer again. Raises `CourseError` where the model is none"
     from tokenizers import Tokenizer as Model
     try: model = Model.from_str(config['model'])
-    except Exception as e: # `tokenizers` raises nothing narrower
-        raise CourseError(f'this is no subword tokenizer ({e}): name a file that SubwordTokenizer.save wrote') from None
+    except (KeyboardInterrupt, SystemExit): raise
+    except BaseException as e:   # `tokenizers` raises nothing narrower, and its panics are no `Exception`
+        raise CourseError(f'this is no subword tokenizer ({one_line(e)}): name a file that SubwordTokenizer.save wrote') from None
     kind = type(model.model).__name__.lower()
     if kind != config['kind']: raise CourseError(f"this subword tokenizer is of kind {kind!r}, not {config['kind']!r}: restore its file")
-    tok = cls(model, kind)
+    tok = cls(model, kind, rules_of(config))
     tok.source = config['model']
     return tok
 
@@ -122,7 +125,8 @@ def from_config(cls:SubwordTokenizer,
 def save(self:SubwordTokenizer,
     path # the file to write, JSON
 ) -> Path: # the file
-    "Keep a trained tokenizer in one file, in the format of `tokenizers`"
+    "Keep a trained tokenizer in one file, in the format of `tokenizers`. Raises `CourseError` for rules of one's own, which it cannot hold"
+    if self.rules is not None: raise CourseError('such a file holds no rules: keep config() of a tokenizer with rules of your own')
     with atomic_path(path) as tmp: tmp.write_text(self.model.to_str(), encoding='utf8')
     return Path(path)
 
@@ -135,5 +139,5 @@ def load(cls:SubwordTokenizer,
         text = Path(path).read_text('utf8')
         kind = json.loads(text)['model']['type'].lower()
     except (OSError, ValueError, KeyError, TypeError) as e:
-        raise CourseError(f'{path} holds no subword tokenizer ({e}): name a file that SubwordTokenizer.save wrote') from None
-    return cls.from_config(dict(kind=kind, model=text))
+        raise CourseError(f'{path} holds no subword tokenizer ({one_line(e)}): name a file that SubwordTokenizer.save wrote') from None
+    return cls.from_config(dict(kind=kind, model=text, rules=rule_names(None)))

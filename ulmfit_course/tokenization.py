@@ -9,7 +9,8 @@ __all__ = ['text_rules', 'fix_html', 'replace_rep', 'replace_wrep', 'spec_add_sp
 # %% ../nbs/02_tokenization.ipynb #a8091a22
 import html, re
 from .vocabulary import BOS, EOS, PAD, TK_MAJ, TK_REP, TK_UP, TK_WREP, UNK
-from .tokenizer_base import Tokenizer, check_text, default_rules, register_rule, rule_names, rules_of, spacy_tokenizer
+from .tokenizer_base import (Tokenizer, default_rules, plain_text, register_rule, rule_names, rules_name, rules_of,
+    spacy_tokenizer, spacy_words)
 from .tokenizer_base import *
 from .vocabulary import *
 from .detokenization import *
@@ -50,7 +51,7 @@ def rm_useless_spaces(t: str) -> str: # `t` without runs of spaces
     return _re_space.sub(' ', t) if '  ' in t else t
 
 # %% ../nbs/02_tokenization.ipynb #db0bc6ea
-_re_all_caps = re.compile(r'(\s|^)([A-Z]+[^a-z\s]*)(?=(\s|$))')
+_re_all_caps = re.compile(r'(\s|^)([A-Z][^a-z\s]*)(?=(\s|$))')
 _re_maj = re.compile(r'(\s|^)([A-Z][^A-Z\s]*)(?=(\s|$))')
 
 def _mark(token): return lambda m: f"{m[1]}{f'{token} ' if len(m[2])>1 else ''}{m[2].lower()}"
@@ -103,7 +104,7 @@ class WordTokenizer(Tokenizer):
         text: str # one text
     ) -> list:    # its tokens
         "The tokens of one text"
-        return [t.text.replace(' ', '▁') for t in self.spacy(apply_rules(check_text(text), self.rules))]
+        return spacy_words(self.spacy, apply_rules(plain_text(text), self.rules))
     def config(self): return dict(kind='words', language=self.lang, rules=rule_names(self.rules))
     @classmethod
     def from_config(cls, config): return cls(config['language'], rules_of(config))
@@ -112,12 +113,19 @@ class WordTokenizer(Tokenizer):
 # %% ../nbs/02_tokenization.ipynb #a38dcf8e
 class CharTokenizer(Tokenizer):
     "Every character is a token, a space is `▁`"
-    kind, name, rules = ('characters',), 'characters', [fix_html]
+    kind = 'characters',
+    def __init__(self,
+        rules: list = (fix_html,)   # functions from text to text; `None` for `text_rules`
+    ): self.rules = list(text_rules if rules is None else rules)
+    @property
+    def name(self) -> str:
+        "What the tokens depend on, for hashing"
+        return 'characters' + rules_name(None if self.rules == [fix_html] else self.rules)
     def tokenize(self,
         text: str # one text
     ) -> list:    # `xxbos` and its characters
         "The characters of one text"
-        return [BOS, *apply_rules(check_text(text), self.rules).strip().replace(' ', '▁')]
+        return [BOS, *apply_rules(plain_text(text), self.rules).strip().replace(' ', '▁')]
     def decode(self,
         tokens: list # characters
     ) -> str:        # text to read
@@ -125,4 +133,4 @@ class CharTokenizer(Tokenizer):
         return ''.join({UNK: '[unknown]', '▁': ' '}.get(t, t) for t in tokens if t not in (BOS, EOS, PAD))
     def config(self): return dict(kind='characters', rules=rule_names(self.rules))
     @classmethod
-    def from_config(cls, config): return cls()
+    def from_config(cls, config): return cls(rules_of(config))
