@@ -35,3 +35,17 @@ def test_a_review_moves_the_probability(app):
     app.picture('app-review', explorer)
     assert 0 <= bad <= 100 and good != bad
     assert app.errors == []
+
+def test_a_text_has_an_end(app):
+    explorer = app.panel('Review')
+    field = explorer.get_by_label('Review', exact=True)
+    field.fill('A good film. '*500 + '<b>$\\frac$</b>')
+    expect(explorer).to_contain_text('only the first 5,000 characters are read', timeout=60_000)
+    expect(field).to_have_value(('A good film. '*500)[:5000])   # the page is told what was kept
+    expect(explorer.get_by_role('button', name='Leave out each word')).to_be_disabled()
+    expect(explorer).to_contain_text('Each word can be left out of a text of up to 400 tokens')
+    field.fill('A <b>$\\frac$</b> film.')
+    expect(explorer).not_to_contain_text('only the first')
+    assert explorer.locator('.widget-html b', has_text='frac').count() == 0
+    app.picture('app-limits', explorer)
+    assert app.errors == []

@@ -19,18 +19,27 @@ def test_lesson_shows_its_widgets(browser, lab, name):
             lesson.picture(f'{name}-{i}', widget)
         assert lesson.errors == []
 
-# The notebook of the widgets: each is used once
+# The notebooks of the widgets: each widget is used once
 
 @pytest.fixture(scope='module')
 def opened(browser, lab):
     with Lesson(browser, lab, 'nbs/library/widgets') as lesson: yield lesson.run_all()
 
-@pytest.fixture
-def widgets(opened, request):
+@pytest.fixture(scope='module')
+def trained(browser, lab):
+    with Lesson(browser, lab, 'nbs/library/training_widgets') as lesson: yield lesson.run_all()
+
+def used(lesson, request):
     "The notebook, after all its cells were run; a picture shows what the test has left"
-    yield opened
-    opened.picture(request.node.name)
-    assert opened.errors == []
+    yield lesson
+    lesson.picture(request.node.name)
+    assert lesson.errors == []
+
+@pytest.fixture
+def widgets(opened, request): yield from used(opened, request)
+
+@pytest.fixture
+def training(trained, request): yield from used(trained, request)
 
 def test_tokens_follow_the_text(widgets):
     tokens = widgets.panel('Tokenizer')
@@ -65,29 +74,29 @@ def test_neighbours_of_a_word(widgets):
     neighbours.get_by_label('Word', exact=True).fill('zxqvish')
     expect(neighbours.get_by_role('alert').first).to_be_visible()
 
-def test_dropout_follows_the_rate(widgets):
-    dropout = widgets.panel('Dropout')
+def test_dropout_follows_the_rate(training):
+    dropout = training.panel('Dropout')
     dropout.get_by_label('Dropout', exact=True).select_option('weight')
     slide(dropout, 'Rate', 'Home')
     expect(dropout).to_contain_text('0% of')
     for _ in range(10): slide(dropout, 'Rate', 'ArrowRight')
     expect(dropout).to_contain_text('50% of')
 
-def test_line_of_the_finder_moves_by_keys_and_by_mouse(widgets):
-    finder = widgets.page.locator('.jp-OutputArea-output').filter(has=widgets.page.locator('.rate-line'))
+def test_line_of_the_finder_moves_by_keys_and_by_mouse(training):
+    finder = training.page.locator('.jp-OutputArea-output').filter(has=training.page.locator('.rate-line'))
     line, chosen = finder.get_by_role('slider'), finder.locator('tr', has_text='your line')
     before = chosen.inner_text()
     line.press('PageUp')
     expect(chosen).not_to_have_text(before, use_inner_text=True)
     by_key, picture = chosen.inner_text(), finder.locator('img').bounding_box()
-    widgets.page.mouse.move(picture['x'] + picture['width']/2, picture['y'] + picture['height']/2)
-    widgets.page.mouse.down()
-    widgets.page.mouse.move(picture['x'] + picture['width']/3, picture['y'] + picture['height']/2, steps=5)
-    widgets.page.mouse.up()
+    training.page.mouse.move(picture['x'] + picture['width']/2, picture['y'] + picture['height']/2)
+    training.page.mouse.down()
+    training.page.mouse.move(picture['x'] + picture['width']/3, picture['y'] + picture['height']/2, steps=5)
+    training.page.mouse.up()
     expect(chosen).not_to_have_text(by_key, use_inner_text=True)
 
-def test_schedule_follows_the_design(widgets):
-    schedule = widgets.panel('Unfreezing')
+def test_schedule_follows_the_design(training):
+    schedule = training.panel('Unfreezing')
     schedule.get_by_label('Unfreezing').select_option('all layers at once')
     expect(schedule).not_to_contain_text('frozen')
     schedule.get_by_label('Unfreezing').select_option('last layer, then all')
