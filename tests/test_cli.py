@@ -4,7 +4,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
 import numpy as np, pandas as pd, pytest
-from ulmfit_course import cli, demo, inference
+from ulmfit_course import cli, demo, workflows
 from ulmfit_course.classifier import train_classifier
 from ulmfit_course.core import CourseError, command_line
 from ulmfit_course.data import sample_rows, split
@@ -62,7 +62,7 @@ def test_demo_accuracy_is_what_evaluate_finds(folder):
     status, out, err = run('evaluate', folder/'demo'/'bundle', '--data', folder/'test.csv', '--json', cwd=folder)
     assert status == 0, err
     found, report = json.loads(out), json.loads((folder/'demo'/'report.json').read_text())
-    assert set(found) == {'accuracy', 'precision', 'recall', 'f1', 'n', 'seconds'}
+    assert set(found) == {'accuracy', 'precision', 'recall', 'f1', 'n', 'unknown', 'seconds'} and found['unknown'] < 0.1
     assert found['n'] == len(test)
     assert abs(found['accuracy'] - report['rows'][-1]['accuracy']) <= 0.02
 
@@ -129,6 +129,7 @@ def test_members_answer_as_one(folder, bundles):
 
 def test_nothing_held_out_and_several_directions(folder, bundles):
     found = done('train', '--model', 'lm', '--data', 'train.csv', '--out', 'all', '--epochs', 1, 0, 0, 0, '--valid', 0, '--forwards', cwd=folder)
+    assert 0 < found.pop('unknown') < 1/3 and found.pop('read').startswith('train.csv: 48 rows')
     assert found == dict(bundle='all', model='lm, fwd', n_labels=len(pd.read_csv(folder/'train.csv')))
     for some in (['--forwards', '--both'], ['--direction', 'bwd', '--both'], ['--backwards', '--direction', 'fwd']):
         status, out, err = run('train', '--model', 'lm', '--data', 'train.csv', '--out', 'bundle', *some, cwd=folder)
@@ -181,7 +182,7 @@ def test_speedrun_with_the_directions_side_by_side(folder, cards, monkeypatch):
     assert sorted(f.name for f in (folder/'together').iterdir()) == ['bundle-bwd', 'bundle-fwd', 'lm-bwd', 'lm-fwd', 'run.json']
     for end in ('', '-backwards'): shutil.copytree(f'wiki{end}', f'odd{end}')
     Path('odd-backwards/model.safetensors').write_bytes(Path('wiki/model.safetensors').read_bytes()[:1000])
-    with pytest.raises(CourseError, match='odd-backwards: model.safetensors is broken'): demo.speedrun('together', 'tiny', 'odd', epochs=(1, 0, 0, 0), quiet=True, at_once=True)
+    with pytest.raises(CourseError, match='odd-backwards/model.safetensors is broken'): demo.speedrun('together', 'tiny', 'odd', epochs=(1, 0, 0, 0), quiet=True, at_once=True)
 
 def test_speedrun_looks_at_its_folders_first(folder, cards, monkeypatch):
     "Before it has read a text"
@@ -277,9 +278,9 @@ def chain(request, folder):
     answers = dict(pretrain=done('pretrain', '--tokenizer', kind, '--max-vocab', 400, '--emb-sz', 16, '--n-hid', 24, '--n-layers', 2, '--out', at('wiki'), *same, cwd=folder),
                    finetune=done('finetune-lm', '--model', at('wiki'), '--out', at('lm'), *same, cwd=folder))
     with pytest.MonkeyPatch.context() as m:
-        m.setattr(inference, 'save_bundle', lambda learners, *args, **kw: (fitted.extend(learners), save_bundle(learners, *args, **kw)))
-        answers['train'] = done('train', '--model', at('lm'), '--data', 'short.csv', '--out', at('bundle'), '--epochs', 1, 0, 0, 1, '--valid', 0.2, cwd=folder)
-    answers['predict'] = done('predict', at('bundle'), *short.text[:9], cwd=folder)
+        m.setattr(workflows, 'save_bundle', lambda learners, *args, **kw: (fitted.extend(learners), save_bundle(learners, *args, **kw)))
+        answers['train'] = done('train', '--model', at('lm'), '--data', 'short.csv', '--out', at('bundle'), '--epochs', 1, 0, 0, 1, '--valid', 0.2, '--force', cwd=folder)
+    answers['predict'] = done('predict', at('bundle'), '--force', *short.text[:9], cwd=folder)   # 400 words are few
     answers['generate'] = done('generate', at('lm'), '--prompt', 'A good film', '--tokens', 12, '--n', 2, '--seed', 1, cwd=folder)
     answers['export'] = done('export', at('bundle'), '--out', at('classifier.onnx'), cwd=folder)
     return kind, fitted[0], answers
@@ -319,7 +320,7 @@ def test_it_writes_text(chain):
 def test_each_stage_is_measured(chain):
     kind, _, answers = chain
     assert 1 < answers['finetune']['perplexity'] < 400 and answers['finetune']['parent'] == f'{kind}-wiki'
-    assert set(answers['train']) == {'bundle', 'model', 'n_labels', 'valid', 'tfidf'} and answers['train']['model'] == f'{kind}-lm, fwd'
+    assert set(answers['train']) == {'bundle', 'read', 'model', 'n_labels', 'unknown', 'valid', 'tfidf'} and answers['train']['model'] == f'{kind}-lm, fwd'
 
 @pytest.mark.parametrize('kind', kinds[1:])
 def test_a_tokenizer_of_another_model_is_refused(folder, kind):
@@ -413,6 +414,8 @@ def test_what_a_card_claims_is_found_again(folder, model):
     (['train', '--model', 'wiki-small', '--data', 'empty.csv', '--out', 'b'], 'empty.csv'),
     (['train', '--model', 'wiki-small', '--data', 'gap.csv', '--out', 'b'], 'gap.csv, row 2'),
     (['train', '--model', 'wiki-small', '--data', 'two.csv', '--out', 'mine'], 'holds other files'),
+    *[(['train', '--model', 'wiki-small', '--data', 'two.csv', '--out', out], says) for out, says in (('.', 'the folder that you are in'),
+        ('one.csv', 'is a file'), ('one.csv/b', 'is a file'), ('x'*300, 'cannot be written'), ('lost', 'leads nowhere'), ('app', 'holds other files'))],
     (['finetune-lm', '--model', 'wiki-small', '--corpus', 'two.csv', '--hold-out', '0', '--out', 'b'], '--hold-out'),
     (['finetune-lm', '--model', 'wiki-small', '--corpus', 'two.csv', '--text-col', 'review', '--out', 'b'], "no column 'review'")])
 def test_mistakes_cost_one_line(folder, words, says):
@@ -423,11 +426,91 @@ def test_mistakes_cost_one_line(folder, words, says):
     (folder/'some.txt').write_text('\n'.join(f'text {i}' for i in range(40)))
     (folder/'gap.csv').write_text('text,label\na,x\n,y\n')
     (folder/'mine').mkdir(exist_ok=True); (folder/'mine'/'thesis.txt').write_text('mine')
+    (folder/'app').mkdir(exist_ok=True); (folder/'app'/'config.json').write_text('{"port": 8080}')
+    if not (folder/'lost').is_symlink(): (folder/'lost').symlink_to(folder/'nowhere')
     shutil.copytree(pretrained_dir/'wiki-small', folder/'only', dirs_exist_ok=True)   # there is none of the other direction beside it
     status, out, err = run(*words, cwd=folder)
     assert status == 1 and not out
     assert err.count('\n') == 1 and says in err
     assert not [*folder.glob('b'), *folder.glob('b.*')] and [f.name for f in (folder/'mine').iterdir()] == ['thesis.txt']
+
+# What the machine, its user and its texts may do
+
+def test_nothing_is_lost_where_a_score_cannot_be_had(folder):
+    "Single letters: TF-IDF finds no words, and the classifier is kept"
+    rows = [(' '.join('acgt'[(i*k) % 4] for k in range(1, 12)), 'xy'[i % 2]) for i in range(40)]
+    pd.DataFrame(rows, columns=['text', 'label']).to_csv(folder/'dna.csv', index=False)
+    status, out, err = run('train', '--model', 'imdb-small', '--forwards', '--data', 'dna.csv', '--valid', 0.3, '--out', 'dna', '--json', cwd=folder)
+    assert status == 0, err
+    assert 'TF-IDF finds no words' in json.loads(out)['tfidf'] and 0 <= json.loads(out)['valid']['accuracy'] <= 1
+    assert load_bundle(folder/'dna').predict('a c g t')[0] in ('x', 'y')
+
+@pytest.fixture(scope='module')
+def greek(folder):
+    "Labelled texts of which an English model knows only the marks"
+    texts = [f'η ταινία ήταν πολύ {"καλή" if i % 2 else "κακή"} και μεγάλη, αριθμός {i}.' for i in range(40)]
+    pd.DataFrame(dict(text=texts, label=['pos', 'neg']*20)).to_csv(folder/'greek.csv', index=False)
+    return folder/'greek.csv'
+
+def test_a_language_that_the_model_does_not_know(folder, greek, bundles):
+    for words in (['train', '--model', 'imdb-small', '--forwards', '--data', greek, '--out', 'greek'], ['predict', 'bundle', '--file', greek],
+                  ['evaluate', 'bundle', '--data', greek], ['perplexity', 'imdb-small', '--corpus', greek]):
+        status, out, err = run(*words, cwd=folder)
+        assert status == 1 and 'of the words of these texts' in err and '--force' in err, (words, out, err)
+    assert not (folder/'greek').exists()
+    for words, key in ((['perplexity', 'imdb-small', '--corpus', greek], 'unknown'), (['predict', 'bundle', '--file', greek], 'unknown')):
+        status, out, err = run(*words, '--force', '--json', cwd=folder)
+        assert status == 0, err
+        found = json.loads(out)
+        assert (found[0] if isinstance(found, list) else found)[key] > 1/3
+
+def test_two_words_have_a_perplexity(folder):
+    (folder/'hi.txt').write_text('Hi\n')
+    status, out, err = run('perplexity', 'imdb-small', '--corpus', 'hi.txt', '--json', cwd=folder)
+    assert status == 0 and json.loads(out)['perplexity'] > 1 or 'hi' not in err and '--hold-out' not in err and err.count('\n') == 1
+
+def test_what_should_not_happen_costs_a_line_and_keeps_its_traceback(folder, monkeypatch):
+    def broken(a): raise RuntimeError('a\x1b[31m surprise\non two lines')
+    monkeypatch.setitem(cli.commands, 'models', (broken, *cli.commands['models'][1:]))
+    status, out, err = run('models', cwd=folder)
+    assert status == 1 and not out and err.count('\n') == 1 and '\x1b' not in err and 'surprise on two lines' in err
+    assert 'RuntimeError' in (folder/'last-error.txt').read_text()
+
+@pytest.mark.parametrize('name', ['SIGTERM', 'SIGHUP'])
+def test_a_closed_window_stops_as_a_key_does(folder, name):
+    code = f"""import os, signal, sys
+from ulmfit_course import cli
+def slow(a):
+    try:
+        os.kill(os.getpid(), signal.{name})
+        while True: pass
+    finally: open({str(folder/name)!r}, 'w').close()   # things were put in order
+cli.commands['models'] = (slow, *cli.commands['models'][1:])
+signal.signal(signal.{name}, signal.SIG_DFL)   # the tests themselves may run under nohup
+sys.exit(cli.main(['models']))"""
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and done.stderr.count('\n') == 1 and 'stopped' in done.stderr and (folder/name).exists()
+
+def test_a_console_of_another_encoding(folder):
+    (folder/'heart.txt').write_text('Great \u2764 \U0001f600 caf\xe9', 'utf8')
+    code = 'import sys; from ulmfit_course.cli import main; sys.exit(main())'
+    ask = lambda *words: subprocess.run([sys.executable, '-c', code, 'tokenize', *words], cwd=folder, env=os.environ | dict(PYTHONIOENCODING='cp1252'), capture_output=True)
+    done = ask('heart.txt')
+    assert done.returncode == 0 and b'\\u2764 \\U0001f600 caf\xe9' in done.stdout and not done.stderr
+    assert json.loads(ask('heart.txt', '--json').stdout)[-3:] == ['\u2764', '\U0001f600', 'caf\xe9']
+    assert b'\\u03b3' in ask('\u03b3.txt').stderr   # a file's name in a message
+
+def test_what_a_text_holds_does_not_steer_the_terminal(folder):
+    (folder/'bell.txt').write_text('ding \x07\x1b]0;title\x07 dong')
+    status, out, err = run('tokenize', 'bell.txt', cwd=folder)
+    assert status == 0 and not {'\x07', '\x1b'} & set(out) and '\\x1b' in out
+
+def test_options_stand_anywhere(folder, bundles):
+    first = done('predict', 'bundle', 'A fine film', '--precision', 'float32', cwd=folder)
+    assert done('predict', 'bundle', '--precision', 'float32', 'A fine film', cwd=folder) == first
+    assert done('predict', '--precision', 'float32', 'bundle', 'A fine film', cwd=folder) == first
+    status, out, err = run('predict', 'bundle', '--presicion', 'A fine film', cwd=folder)
+    assert status == 2 and 'unrecognized arguments: --presicion' in err
 
 def test_wrong_usage_is_two(folder):
     assert run('dance', cwd=folder)[0] == 2

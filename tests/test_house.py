@@ -9,14 +9,14 @@ library = root/'ulmfit_course'
 # From the lowest to the highest, a floor a line; within a floor in this order, too
 floors = '''
 core recipes
-vocabulary readers duplicates lstm
-detokenization tokenizer_base data tokenization awd_lstm
+schema vocabulary tables readers duplicates lstm
+detokenization tokenizer_base data tokenization awd_lstm documents
 subwords fast_tokens
 streams loaders batching
 training models
-documents evaluation generator generation learners pretraining lm_finetuning classifier
-figures interpretation int8 predictors inference export
-widgets demo lab
+evaluation generator generation learners pretraining lm_finetuning classifier
+figures interpretation int8 predictors inference export workflows
+panels training_widgets widgets demo lab
 cli all __main__'''.split()
 
 def modules(folder): return {p.stem: p for p in sorted(folder.glob('*.py')) if p.stem not in ('__init__', '_modidx')}

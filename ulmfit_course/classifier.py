@@ -12,6 +12,7 @@ from fastcore.basics import patch
 from fastcore.foundation import L
 from .core import CourseError, set_seed
 from .recipes import ClassifierRecipe, check_direction_name, directions
+from .vocabulary import max_unknown
 from .readers import read_texts
 from .loaders import classifier_dataloaders
 from .training import Trace, silent
@@ -57,11 +58,13 @@ def train_classifier(
     fit = None,                # `fit(learn, recipe)` trains in another way
     bar: bool = False,         # show fastai's progress bars
     at = None,                 # called with the share that is done, after every batch
+    max_unknown: float = max_unknown,  # refuse texts of which the model does not know a larger share of the words
     **changes                  # settings that differ from the recipe
 ) -> ClassifierLearner:        # fitted; for `both` a list of two
     "Stage 3: from labelled texts to a classifier. Raises `CourseError` before any work"
     if check_direction_name(direction, both=True) == 'both':
-        same = dict(text_cols=text_cols, label_col=label_col, vocab=vocab, config=config, fit=fit, bar=bar, at=at, **changes)
+        same = dict(text_cols=text_cols, label_col=label_col, vocab=vocab, config=config, fit=fit, bar=bar, at=at,
+                    max_unknown=max_unknown, **changes)
         starts = {d: model and in_direction(model, d) for d in directions}
         own = lambda d, ck: _recipe_for(train, ck, text_cols, label_col, second=d == 'bwd' and 'epochs' not in changes)
         return [train_classifier(train, valid, ck, recipe or own(d, ck), d, **same) for d,ck in starts.items()]
@@ -73,7 +76,7 @@ def train_classifier(
     set_seed(r.seed)
     dls = classifier_dataloaders(train, valid, vocab or ck, bs=r.bs, backwards=direction == 'bwd', window=r.window, max_tokens=r.max_tokens)
     learn = text_classifier_learner(dls, ck, r.drop_mult, direction == 'bwd', lin_ftrs=r.lin_ftrs, config=config, verbose=False,
-                                    text_cols=text_cols, label_col=label_col, cbs=[Trace(sum(r.epochs), at)])
+                                    text_cols=text_cols, label_col=label_col, max_unknown=max_unknown, cbs=[Trace(sum(r.epochs), at)])
     with silent(learn, bar):
         if ck and not learn.lin_ftrs: learn.solve_head()
         if fit: fit(learn, r)

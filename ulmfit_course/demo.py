@@ -31,6 +31,7 @@ from .evaluation import confusion_matrix, mean_probs, predictions, scores, tfidf
 from .generation import generate
 from .lm_finetuning import finetune_lm
 from .classifier import train_classifier
+from .figures import figure_text, plain
 from .inference import save_bundle
 
 # %% ../nbs/library/demo.ipynb #de7fb2b0
@@ -135,7 +136,8 @@ def demo(
     quiet:bool=False # show no progress
 ) -> dict: # the report, as written to `report.json`
     "Stage 2, a generated review, stage 3 and the test, four ways; leaves `report.html`, `report.json`, `run.json` and `bundle` in `out`"
-    p = p if hasattr(p, 'labels') else profile(p)
+    p, out = p if hasattr(p, 'labels') else profile(p), Path(out)
+    check_folder(out/'bundle')
     set_seed(seed)
     steps, rows, tests, recipe = Steps(demo_shares, quiet), [], [], demo_recipe(p, seed)
     steps('TF-IDF')
@@ -159,11 +161,12 @@ def demo(
     stage3_row('ULMFiT, wiki-small + this stage 2', lm)
     steps('imdb-small')
     learn = stage3_row('ULMFiT, shipped imdb-small', 'imdb-small')
+    save_bundle(learn, out/'bundle', **rows[-1])
     steps('a review')
     writers = {'wiki-small': 'wiki-small', 'this stage 2': lm, 'imdb-small': 'imdb-small'}
     written = {name: generate(m, 'I thought this film was', 80, seed=seed)[0] for name,m in writers.items()}
     steps('report')
-    return write_report(Path(out), p, seed, steps, rows, lm, learn, test, tests, written)
+    return write_report(out, p, seed, steps, rows, lm, learn, test, tests, written)
 
 # %% ../nbs/library/demo.ipynb #a15f50e6
 def demo_stage2(
@@ -183,6 +186,7 @@ def demo_stage2(
     with TemporaryDirectory() as folder:
         train = TokenStream.build(texts[n:], Path(folder)/'train', tok, own_vocab(tok), max_vocab=len(start.vocab))
         valid = TokenStream.build(texts[:n], Path(folder)/'valid', tok, train.vocab)
+        for stream in (train, valid): stream.ids = np.array(stream.ids)   # Windows removes no file that is mapped
         return finetune_lm(start, train, valid, Path(folder)/'lm', recipe, bar=False, cbs=[Trace(p.lm_epochs, at)],
                            corpus=f'{len(texts)} training reviews', command=command, parent=parent)
 
@@ -210,10 +214,12 @@ def confusion_html(
     fig = Figure(figsize=(3.5, 3), layout='constrained')
     ax = fig.subplots()
     ax.imshow(m, cmap='Blues')
-    ax.set(xticks=range(len(labels)), yticks=range(len(labels)), xticklabels=labels, yticklabels=labels, xlabel='predicted', ylabel='true')
+    names, places = [figure_text(l, 12) for l in labels], range(len(labels))
+    ax.set(xticks=places, yticks=places, xticklabels=names, yticklabels=names, xlabel='predicted', ylabel='true')
     for i,r in enumerate(m):
         for j,n in enumerate(r): ax.text(j, i, n, ha='center', va='center', color='white' if n > m.max()/2 else 'black')
-    told = '; '.join(f'true {a}: ' + ', '.join(f'{n} as {b}' for b,n in zip(labels, r)) for a,r in zip(labels, m))
+    names = [plain(l) for l in labels]
+    told = '; '.join(f'true {a}: ' + ', '.join(f'{n} as {b}' for b,n in zip(names, r)) for a,r in zip(names, m))
     return figure_html(fig, f'Confusion matrix: {told}')
 
 # %% ../nbs/library/demo.ipynb #641053a4
@@ -286,14 +292,13 @@ def write_report(
     tests:list, # each row's class probabilities `(n_test, n_class)`
     generated:dict # who wrote -> text
 ) -> dict: # the report
-    "Write `report.json`, `report.html`, `run.json` and the bundle"
+    "Write `report.json`, `report.html` and `run.json`"
     out, labels = Path(out), learn.labels
     first, last = ([labels[i] for i in q.argmax(1)] == test.label for q in (tests[0], tests[-1]))
     seconds = time.perf_counter()-steps.started
     report = dict(profile=p.name, seconds_total=round(seconds, 1), peak_rss_mb=round(peak_rss_mb()), seed=seed,
                   lm={k: lm.config['card'][k] for k in ('valid_loss', 'perplexity', 'accuracy')}, rows=rows,
                   verdict=verdict(rows, paired_spread(first, last)), generated=generated)
-    save_bundle(learn, out/'bundle', **rows[-1])
     with atomic_path(out/'report.html') as tmp: tmp.write_text(report_page(report, learn, test, tests[-1]), encoding='utf8')
     found = {r['name']: r['accuracy'] for r in rows}
     save_run(out/'run.json', dict(command='ulmfit-course demo', profile=p.name), found, seconds, seed, report=report)

@@ -9,7 +9,7 @@ __all__ = ['predictions', 'tfidf_baseline', 'scores', 'mean_probs', 'beside_base
 # %% ../nbs/library/evaluation.ipynb #ceb0f1f3
 import difflib
 import numpy as np, pandas as pd
-from .core import CourseError
+from .core import CourseError, visible
 from .training import silent
 
 # %% ../nbs/library/evaluation.ipynb #d4f169d7
@@ -31,7 +31,11 @@ def tfidf_baseline(
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     counts = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=2 if len(train) > 200 else 1)
-    pipe = make_pipeline(counts, LogisticRegression(C=10, max_iter=1000)).fit(train.text, train.label)
+    pipe = make_pipeline(counts, LogisticRegression(C=10, max_iter=1000))
+    try: pipe.fit(train.text, train.label)
+    except ValueError as e:
+        if 'empty vocabulary' in str(e): raise CourseError('TF-IDF finds no words of two letters or more in these texts') from None
+        raise
     return pipe.predict_proba(test.text), pipe
 
 # %% ../nbs/library/evaluation.ipynb #0193ffe6
@@ -61,11 +65,19 @@ def beside_baseline(
     train, # frames of texts and labels
     valid
 ) -> dict: # `valid` and `tfidf`, scores each
-    "The classifier and the plain baseline on the same held-out texts"
-    probs = mean_probs(*(predictions(learn, learn.dls.test_dl(list(valid.text)))[0] for learn in learners))
-    plain, pipe = tfidf_baseline(train, valid)
+    "The classifier and the plain baseline on the same held-out texts; in the place of a score that cannot be had stands why"
     judge = lambda labels, probs: scores(labels, list(valid.label), probs)
-    return dict(valid=judge(learners[0].labels, probs), tfidf=judge(pipe.classes_, plain))
+    def ours():
+        probs = mean_probs(*(predictions(learn, learn.dls.test_dl(list(valid.text)))[0] for learn in learners))
+        return judge(learners[0].labels, probs)
+    def plain():
+        probs, pipe = tfidf_baseline(train, valid)
+        return judge(pipe.classes_, probs)
+    return dict(valid=_or_why(ours), tfidf=_or_why(plain))
+
+def _or_why(measure):
+    try: return measure()
+    except Exception as e: return f'not measured: {visible(str(e)).splitlines()[0]}'   # it must not cost a trained model
 
 # %% ../nbs/library/evaluation.ipynb #fc3b91bc
 def same_length(

@@ -13,7 +13,7 @@ from fastai.learner import Learner
 from fastai.metrics import Perplexity
 from fastai.text.models.awdlstm import awd_lstm_lm_split
 from fastcore.basics import patch
-from .core import CourseError, check_folder, set_seed
+from .core import CourseError, check_run, set_seed
 from .recipes import FinetuneRecipe
 from .streams import TokenStream
 from .training import fit_epochs, lm_fit_learner, weights_hash
@@ -73,7 +73,7 @@ def finetune_lm(
 ) -> Checkpoint:                 # as saved in `out`
     "Stage 2: match the words, train all layers with discriminative slanted triangular rates, resumably, save. Raises `CourseError`"
     card, r = card_and_recipe(recipe, changes)
-    check_folder(out)
+    check_run(out)
     parent, ck = card.setdefault('parent', origin_of(model)), load_pretrained(model)
     check_direction(ck, r.backwards); check_tokenizer(ck, train.meta.get('tokenizer')); check_coverage(ck, train.vocab, 0.2, bar)
     set_seed(r.seed)

@@ -9,7 +9,7 @@ __all__ = ['wiki_sample', 'unseen_texts', 'evaluate_lm', 'start_at_unigrams', 'p
 import json, lzma, math
 from pathlib import Path
 import numpy as np, torch, torch.nn.functional as F
-from .core import CourseError, check_folder, set_seed
+from .core import CourseError, check_run, set_seed
 from .recipes import LMRecipe
 from .readers import imdb
 from .data import sample_rows, split
@@ -84,7 +84,7 @@ def pretrain(
 ) -> Checkpoint:                 # as saved in `out`
     "Stage 1: train a language model on stream `train`, resumably, and save it in `out`. Raises `CourseError`"
     card, r = card_and_recipe(recipe, changes)
-    check_folder(out)
+    check_run(out)
     if start is not None:
         card.setdefault('parent', origin_of(start))
         start = load_pretrained(start)
