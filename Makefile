@@ -4,7 +4,7 @@ PYTHONS := $(shell sed -n 's/^m.._python = 3\.//p' settings.ini)
 # Without an NVIDIA GPU, torch comes in the build for the CPU, which on Linux is a tenth of the size; TORCH_INDEX= takes the usual one
 TORCH_INDEX ?= $(if $(shell command -v nvidia-smi 2>/dev/null),,https://download.pytorch.org/whl/cpu)
 
-.PHONY: demo test check lab docs bench export readme outputs figures constraints clean
+.PHONY: demo test check lab docs bench faults export readme outputs figures constraints clean
 
 demo: .venv/installed       # ULMFiT on 1,000 labelled reviews -> runs/demo/report.html
 	$(BIN)/ulmfit-course demo
@@ -25,6 +25,9 @@ docs: .venv/installed       # the site -> docs/_build/html/index.html
 
 bench: .venv/installed      # side by side with fastai; QUICK=1 for a few minutes
 	$(BIN)/python bench/run.py $(if $(QUICK),--quick)
+
+faults: .venv/installed     # attack what the course promises; QUICK=1 for a few minutes
+	$(BIN)/python bench/faults.py $(if $(QUICK),--quick)
 
 export: .venv/installed     # notebooks -> ulmfit_course/
 	$(BIN)/nbdev-export

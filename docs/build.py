@@ -51,6 +51,11 @@ def about_project() -> list: # paths
     "How the project is built, how to change it, what changed"
     return [p for p in (root/f'{name}.md' for name in ('ARCHITECTURE', 'CONTRIBUTING', 'CHANGELOG')) if p.exists()]
 
+def promises() -> str: # Markdown
+    "What we promise, with the figures of the last full run of `bench/faults.py`"
+    run = json.loads((root/'bench/results/faults.json').read_text('utf8'))
+    return (here/'promises.md').read_text('utf8').format(run=run, **run['metrics'])
+
 def markdown(
     source:str, # Markdown
 ) -> dict: # a notebook cell
@@ -71,7 +76,7 @@ def contents() -> str: # hidden tables of contents, which fill the side bar
     names = [p.relative_to(root/'nbs').with_suffix('').as_posix() for p in notebooks()]
     parts = {'Lessons': [o for o in names if re.match(r'\d', o)], 'Tutorials': [o for o in names if o.startswith('tutorials/')],
              'Library': [o for o in names if o.startswith('library/')], 'Reference': [f'api/{m}' for m in modules()],
-             'Project': [p.stem for p in about_project()]}
+             'Project': ['promises', *(p.stem for p in about_project())]}
     return '\n\n'.join(f'```{{toctree}}\n:hidden:\n:caption: {k}\n\n' + '\n'.join(v) + '\n```' for k,v in parts.items() if v)
 
 # Reference
@@ -201,7 +206,7 @@ def build() -> int: # Sphinx's exit code
     written = [write(pages/p.relative_to(root/'nbs'), lesson(p)) for p in notebooks()]
     written += [write(pages/f'api/{m}.md', reference(m, p)) for m,p in modules().items()]
     written += [write(pages/p.relative_to(root/'nbs'), p.read_text('utf8')) for p in (root/'nbs/results').glob('*.json')]
-    written += [write(pages/p.name, within(p.read_text('utf8'))) for p in about_project()]
+    written += [write(pages/'promises.md', promises())] + [write(pages/p.name, within(p.read_text('utf8'))) for p in about_project()]
     for p in [root/'LICENSE', *(p for part in ('bench', 'experiments') for p in sorted((root/part/'results').glob('*.json')))]: write(pages.parent/p.relative_to(root), p.read_text('utf8')) # the front door links to them as ../
     for p in pages.rglob('*.*'):
         if p not in written: p.unlink()
