@@ -240,7 +240,7 @@ def read_whole(
     read  # reads what is in it: `read(path)`
 ):        # what it read
     "Read a folder that may be written anew meanwhile: all of the old one or all of the new. Raises `CourseError`"
-    for _ in range(20):
+    for _ in range(100):
         before, error = _identity(path), None
         try: found = read(path)
         except CourseError as e: error = e
