@@ -162,7 +162,7 @@ def test_what_the_model_does_not_know(learn, clas, tmp_path):
     assert np.allclose(both.predict_frame(texts)[['p_neg', 'p_pos']], both.probabilities(texts))
     (tmp_path/'t.txt').write_text('\n'.join(texts))
     assert len(clas.predict_file(tmp_path/'t.txt')) == len(clas.predict_file(tmp_path/'t.txt', max_unknown=.5)) == 3
-    with pytest.raises(CourseError, match='noise'): clas.predict_file(tmp_path/'t.txt', tmp_path/'o.csv', max_unknown=.4)
+    with pytest.raises(CourseError, match='noise'): clas.predict_file(tmp_path/'t.txt', tmp_path/'o.csv', max_unknown=.3)
     assert not (tmp_path/'o.csv').exists()
 
 def test_bad_files_leave_nothing(clas, tmp_path):
