@@ -49,12 +49,12 @@ def lines_of(
     except (OSError, EOFError, lzma.LZMAError, zlib.error) as e:
         raise CourseError(f"{path} cannot be read ({e}); check the file, and pack it again if it is packed") from None
 
-# %% ../nbs/library/tables.ipynb #94be2127
+# %% ../nbs/library/tables.ipynb #4962cb06
 def no_halves(
     text:str # as JSON, a terminal or an engineer gave it
 ) -> str: # a text that UTF-8 can hold
-    "The text, with U+FFFD for each half of a surrogate pair"
-    return text if text.isascii() else _surrogate.sub('\ufffd', text)
+    "The text, with the character that two halves of a surrogate pair stand for, and U+FFFD for a half alone"
+    return text if text.isascii() else text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')
 
 def clean_name(
     name # of a column or a label

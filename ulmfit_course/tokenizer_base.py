@@ -9,6 +9,7 @@ __all__ = ['known_rules', 'default_rules', 'longest_signs', 'longest_run', 'regi
 # %% ../nbs/library/tokenizer_base.ipynb #70fb1b5d
 import html, re
 from .core import CourseError, text_hash
+from .tables import no_halves
 from .vocabulary import special_tokens
 from .detokenization import detokenize
 
@@ -75,7 +76,7 @@ def plain_text(
     t # what should be a text
 ) -> str: # `t`; its control words are taken apart, and what is no character is U+FFFD
     "What a tokenizer may read of a text. Raises `CourseError` unless `t` is a string"
-    if not check_text(t).isascii(): t = t.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')
+    t = no_halves(check_text(t))
     if 'xx' in t.lower(): t = _control.sub(r'\g<0> ', t)
     return _without_codes(t) if '#' in t else t
 

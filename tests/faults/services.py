@@ -42,7 +42,7 @@ def read_long(home, n):
     return dict(words=n, tokens=found['tokens'], seconds=round(time.perf_counter()-began, 1), added_mb=mb, text_mb=len(text)/2**20,
                 faults=[] if np.isfinite(found['probs']).all() else ['nan'])
 
-def long_texts(home, n, most=100):
+def long_texts(home, n, most=200):
     "A text of so many words needs no more than `most` bytes a word above what the process holds"
     found = alone(home, read_long, n)
     for way,mb in found.get('added_mb', {}).items():
@@ -89,7 +89,8 @@ def many_threads(home, n_threads=8, n=200):
 
 def read_damaged(home, n, seed=1):
     from test_fuzz import fuzz
-    found, faults = fuzz(n, seed)
+    faults = []
+    found = fuzz(n, seed, faults.append)
     return dict(found, survived=found['loaded']+found['refused'], faults=faults)
 
 def damaged_folders(home, n, most_mb=200):
