@@ -359,3 +359,9 @@ def test_sample_keeps_proportions(reviews):
     uneven = pd.concat([reviews[reviews.label == 'pos'][:200], reviews[reviews.label == 'neg'][:50]])
     assert sample_rows(uneven, 50).label.value_counts().to_dict() == {'pos': 40, 'neg': 10}
     with pytest.raises(CourseError, match='ask for fewer'): sample_rows(uneven, 1000)
+
+@pytest.mark.parametrize('text, want', [('\ud83d\ude00 fine', '\U0001f600 fine'), ('\ud83d fine', '\ufffd fine'), ('fine \ude00\ud83d', 'fine \ufffd\ufffd')])
+def test_two_halves_are_one_character_by_every_way_in(text, want):
+    from ulmfit_course.tables import no_halves
+    from ulmfit_course.tokenizer_base import plain_text
+    assert no_halves(text) == plain_text(text) == read_texts(pd.DataFrame(dict(text=pd.Series([text], dtype=object)))).text[0] == want
