@@ -174,3 +174,17 @@ def test_site_builds():
     for p in notebooks: assert '#| ' not in (site/p.relative_to(root/'nbs').with_suffix('.html')).read_text('utf8')
     for m in modules: assert f'id="ulmfit_course.{m}' in (site/f'api/{m}.html').read_text('utf8')
     assert 'WARNING' not in run.stderr, run.stderr
+
+# The campaign: the record of its last full run, and the page that is made of it
+
+def test_the_record_is_that_of_the_full_sizes():
+    run, runner = json.loads((root/'bench/results/faults.json').read_text('utf8')), load(root/'bench/faults.py')
+    found = {k: v for k,v in run['metrics'].items() if k not in ('total', 'seconds')}
+    assert {k: v for k,v in run['config'].items() if k != 'command'} == runner.full
+    assert runner.summary(found).items() <= run['metrics']['total'].items()
+    assert [run['metrics']['total'][k] for k in ('tracebacks', 'nan', 'bytes_lost')] == [0, 0, 0]
+    assert sum(r['killed'] for r in found['kills'].values()) > 130
+
+def test_the_page_has_all_its_figures():
+    text = load(root/'docs/build.py').promises()
+    assert '{' not in text and text.startswith('# What we promise')
