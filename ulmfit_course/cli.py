@@ -35,11 +35,11 @@ def about(
     return dict(bar=not a.json, corpus=files, license=a.license, hold_out=a.hold_out, command=command_line())
 
 def cmd_pretrain(a):
-    check_run(a.out)
+    folders = lm_folders(a)
     from ulmfit_course.models import load_pretrained
     from ulmfit_course.pretraining import pretrain
     from ulmfit_course.streams import corpus_streams
-    recipe, folders = LMRecipe().but(**LMRecipe.given(a) | dict(direction='fwd')), lm_folders(a)
+    recipe = LMRecipe().but(**LMRecipe.given(a) | dict(direction='fwd'))
     sizes, start = {k: v for k in ('emb_sz', 'n_hid', 'n_layers') if (v := getattr(a, k)) is not None}, a.start and load_pretrained(a.start)
     if own := start and sorted([*sizes, *['tokenizer']*bool(a.tokenizer)]):
         raise CourseError(f"{a.start} has its own sizes and tokenizer: leave out --{own[0].replace('_', '-')}, or --start")

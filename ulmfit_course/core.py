@@ -62,7 +62,7 @@ def set_seed(
     import numpy as np, torch
     random.seed(seed); np.random.seed(seed % 2**32); torch.manual_seed(seed)
 
-# %% ../nbs/library/core.ipynb #ad757d40
+# %% ../nbs/library/core.ipynb #dff12f32
 _living = set()   # temporary names of this process
 _host = re.sub(r'[^a-z0-9]', '', platform.node().lower())[:16] or 'here'
 
@@ -71,6 +71,19 @@ def _temporary(path, end='tmp'):
     name = f'{_prefix(path)}{_host}-{os.getpid()}-{secrets.token_hex(3)}.{end}'
     _living.add(name)
     return path.with_name(name)
+
+def _remove(path):
+    if path.is_dir(): shutil.rmtree(path, ignore_errors=True)
+    else: path.unlink(missing_ok=True)
+
+@contextlib.contextmanager
+def _passing(path):
+    "A temporary name beside `path`; what still has it at the end is removed"
+    tmp = _temporary(path)
+    try: yield tmp
+    finally:
+        _remove(tmp)
+        _living.discard(tmp.name)
 
 def _prefix(path): return f'.{path.name.encode()[:80].decode(errors="ignore")}.'   # a long name leaves no place for more
 
@@ -90,7 +103,7 @@ def sweep(
         with contextlib.suppress(OSError, AttributeError):   # somebody else sweeps, too; or the name only looks like one of ours
             if not _is_stray(o): continue
             if o.suffix == '.old' and not path.exists(): os.rename(o, path)
-            else: shutil.rmtree(o) if o.is_dir() else o.unlink()
+            else: _remove(o)
 
 def _to_disk(path):
     "Wait until a file, or the names in a folder, have reached the disk"
@@ -109,14 +122,10 @@ def atomic_path(
     path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     sweep(path)
-    tmp = _temporary(path)
-    try:
+    with _passing(path) as tmp:
         yield tmp
         _to_disk(tmp)
         os.replace(tmp, path)
-    finally:
-        tmp.unlink(missing_ok=True)
-        _living.discard(tmp.name)
 
 def write_json(
     path, # where
@@ -126,7 +135,7 @@ def write_json(
     text = json.dumps(value, indent=1, ensure_ascii=False) + '\n'
     with atomic_path(path) as tmp: tmp.write_text(text, encoding='utf8', errors='backslashreplace')   # half an emoji, as JSON writes it
 
-# %% ../nbs/library/core.ipynb #ca5c6d07
+# %% ../nbs/library/core.ipynb #20caa9a2
 own_files = set('model.safetensors vocab.json config.json tokenizer.json run.json training.pth ids.npy meta.json members also'.split())
 _of_the_system = {'.DS_Store', 'Thumbs.db', 'desktop.ini'}
 
@@ -174,14 +183,11 @@ def _check_place(path, real):
         if real in (Path.cwd(), *Path.cwd().parents): raise CourseError(f"{path} is the folder that you are in: name a new one in it")
         if name := foreign_file(real): raise CourseError(f"{path} holds other files ({name}), which would be lost: name a new folder")
     beside = there.parent if there == real else there
-    trial, moved = (_temporary(beside/real.name) for _ in range(2))   # found out now, not after the training
-    try:
+    with _passing(beside/real.name) as trial, _passing(beside/real.name) as moved:   # found out now, not after the training
         trial.mkdir()
         os.rename(trial, moved)
-    finally:
-        for o in (trial, moved): shutil.rmtree(o, ignore_errors=True)
 
-# %% ../nbs/library/core.ipynb #4fe315a9
+# %% ../nbs/library/core.ipynb #d6736822
 def _exchange(a, b):
     "Let two names change places in one step; `False` where the system cannot"
     if os.name == 'nt': return False
@@ -210,20 +216,12 @@ def atomic_folder(
     path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     sweep(path)
-    tmp = _temporary(path)
-    tmp.mkdir()
-    try:
+    with _passing(path) as tmp:
+        tmp.mkdir()
         yield tmp
-        mask = os.umask(0o022)
-        os.umask(mask)
-        for o in tmp.rglob('*'):
-            o.chmod((0o777 if o.is_dir() else 0o666) & ~mask)   # safetensors lets nobody else read
-            _to_disk(o)
+        for o in tmp.rglob('*'): _to_disk(o)
         _replace_folder(tmp, path)
         _to_disk(path.parent)
-    finally:
-        shutil.rmtree(tmp, ignore_errors=True)
-        _living.discard(tmp.name)
 
 # %% ../nbs/library/core.ipynb #3e3f7350
 def cache_dir() -> Path: # a folder that may not exist yet

@@ -9,7 +9,7 @@ __all__ = ['predictions', 'tfidf_baseline', 'scores', 'mean_probs', 'beside_base
 # %% ../nbs/library/evaluation.ipynb #ceb0f1f3
 import difflib
 import numpy as np, pandas as pd
-from .core import CourseError, visible
+from .core import CourseError, one_line
 from .training import silent
 
 # %% ../nbs/library/evaluation.ipynb #d4f169d7
@@ -77,7 +77,7 @@ def beside_baseline(
 
 def _or_why(measure):
     try: return measure()
-    except Exception as e: return f'not measured: {visible(str(e)).splitlines()[0]}'   # it must not cost a trained model
+    except Exception as e: return f'not measured: {one_line(e)}'   # it must not cost a trained model
 
 # %% ../nbs/library/evaluation.ipynb #fc3b91bc
 def same_length(

@@ -13,7 +13,7 @@ import numpy as np, pandas as pd, torch
 from fastcore.basics import patch
 from torch import Tensor
 from .core import CourseError, atomic_path, groups_of
-from .vocabulary import check_known, pad, special_tokens, unknown_share
+from .vocabulary import check_known, pad, unknown_share
 from .tables import no_halves, openers
 from .readers import beside, read_texts
 from .loaders import TextToIds, text_of
@@ -184,7 +184,6 @@ class TextClassifier(Classifier):
         self.device, self.precision = torch.device(device or 'cpu'), precision
         if precision == 'int8' and self.device.type != 'cpu': raise CourseError(f"int8 is for a CPU, not for {self.device}: take bf16")
         self.to_ids, self.members = TextToIds(ck.vocab, ck.tokenizer, ck.backwards), (self,)
-        self.special = self.to_ids.vocab[:1+max(i for i,w in enumerate(ck.vocab) if w in special_tokens)]   # as far as the last of them
         self.model = text_classifier(len(ck.vocab), len(self.labels), ck.config['arch'], **ck.config['head'])
         self.model.load_state_dict(ck.weights)
         self.model.eval().to(self.device)
@@ -211,7 +210,7 @@ class TextClassifier(Classifier):
         probs = np.zeros((len(ids), len(self.labels)), dtype=np.float32)
         for batch in batches([len(o) for o in ids], bs): probs[batch] = self.run([ids[i] for i in batch])
         return probs
-    def shares(self, ids): return np.array([unknown_share(o, self.special) for o in ids])
+    def shares(self, ids): return np.array([unknown_share(o, self.to_ids.vocab) for o in ids])
 
     def of_texts(self, texts, bs): return self.of_ids(self.to_ids.ids(texts), bs)
     def unknown_of(self, texts): return self.shares(self.to_ids.ids(texts))

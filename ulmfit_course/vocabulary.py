@@ -78,13 +78,13 @@ def oov_rate(
     known = set(vocab) - {UNK}
     return sum(n for t,n in counts.items() if t not in known) / max(counts.total(), 1)
 
-# %% ../nbs/library/vocabulary.ipynb #09e9a2a7
+# %% ../nbs/library/vocabulary.ipynb #537d94e2
 def unknown_share(
     ids,        # ids of one text or of many, any array of whole numbers
     vocab: list # the token of each id
 ) -> float:     # 0 to 1; 0 where there are no words
     "Share of the words that became `xxunk`; special words are not counted"
-    ids, special = np.asarray(ids), [i for i,w in enumerate(vocab) if w in special_tokens and w != UNK]
+    ids, special = np.asarray(ids), [vocab.index(w) for w in special_tokens if w != UNK and w in vocab]   # they stand first
     words = ids[~np.isin(ids, special)]
     return float((words == vocab.index(UNK)).mean()) if words.size else 0.
 
