@@ -803,6 +803,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                     'ulmfit_course/streams.py'),
                                        'ulmfit_course.streams.TokenStream.cached': ( 'library/streams.html#tokenstream.cached',
                                                                                      'ulmfit_course/streams.py'),
+                                       'ulmfit_course.streams.TokenStream.in_memory': ( 'library/streams.html#tokenstream.in_memory',
+                                                                                        'ulmfit_course/streams.py'),
                                        'ulmfit_course.streams.TokenStream.load': ( 'library/streams.html#tokenstream.load',
                                                                                    'ulmfit_course/streams.py'),
                                        'ulmfit_course.streams.TokenStream.oov_rate': ( 'library/streams.html#tokenstream.oov_rate',

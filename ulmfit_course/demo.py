@@ -183,10 +183,9 @@ def demo_stage2(
     if load_pretrained(model).direction != direction: parent = parent.removesuffix('-backwards') + '-backwards'*(direction == 'bwd')
     recipe = FinetuneRecipe(epochs=p.lm_epochs, shards=1, bs=p.bs, seq_len=p.seq_len, direction=direction).but(**changes)
     tok = start.tokenizer
+    train = TokenStream.in_memory(texts[n:], tok, own_vocab(tok), max_vocab=len(start.vocab))
+    valid = TokenStream.in_memory(texts[:n], tok, train.vocab)
     with TemporaryDirectory() as folder:
-        train = TokenStream.build(texts[n:], Path(folder)/'train', tok, own_vocab(tok), max_vocab=len(start.vocab))
-        valid = TokenStream.build(texts[:n], Path(folder)/'valid', tok, train.vocab)
-        for stream in (train, valid): stream.ids = np.array(stream.ids)   # Windows removes no file that is mapped
         return finetune_lm(start, train, valid, Path(folder)/'lm', recipe, bar=False, cbs=[Trace(p.lm_epochs, at)],
                            corpus=f'{len(texts)} training reviews', command=command, parent=parent)
 

@@ -148,6 +148,19 @@ def cached(cls:TokenStream,
             if not path.exists(): raise
     return cls.load(path)
 
+@patch(cls_method=True)
+def in_memory(cls:TokenStream,
+    texts,      # texts, any iterable; read once
+    tok=None,   # tokenizer, `WordTokenizer()` if not given
+    vocab: list | None = None,  # use these words; made from the texts if not given
+    **settings  # for `build`
+):              # the stream
+    "As `build`, for texts that are read and forgotten: nothing is left on the disk"
+    with tempfile.TemporaryDirectory() as tmp:
+        stream = cls.build(texts, Path(tmp)/'stream', tok, vocab, **settings)
+        stream.ids = np.array(stream.ids)   # Windows removes no file that is mapped
+    return stream
+
 # %% ../nbs/library/streams.ipynb #11f97797
 def tokenizer_for(
     kind:str, # `words`, `characters`, `bpe`, `wordpiece` or `unigram`; `words de` for words of another language

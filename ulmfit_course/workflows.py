@@ -5,11 +5,9 @@
 # %% auto #0
 __all__ = ['train_on', 'evaluate_on', 'perplexity_on']
 
-# %% ../nbs/library/workflows.ipynb #e085012d
+# %% ../nbs/library/workflows.ipynb #26b7ea1d
 import time
 from pathlib import Path
-from tempfile import TemporaryDirectory
-import numpy as np
 from fastcore.foundation import L
 from .core import CourseError, check_folder, command_line, save_run
 from .recipes import ClassifierRecipe, directions
@@ -78,7 +76,7 @@ def evaluate_on(
     result = scores(model.labels, [known[str(l)] for l in frame.label], model.of_texts(texts, 64))
     return dict(result, unknown=unknown, seconds=round(time.perf_counter()-began, 2))
 
-# %% ../nbs/library/workflows.ipynb #8d0dc682
+# %% ../nbs/library/workflows.ipynb #467f0ebb
 def perplexity_on(
     model, # a name of the catalogue, a checkpoint folder, or a `Checkpoint`
     files=(), # corpus files; if none, what ships with the course for a model of that stage
@@ -92,9 +90,7 @@ def perplexity_on(
         raise CourseError(f"the model's card does not say that a share of {hold_out} was held out, so it may have learned from these "
                           "texts: name texts that it has not seen, and leave out --hold-out")
     texts = (t for f in files for t in iter_texts(f, text_col) if held_out(t, hold_out)) if files else unseen_texts(ck.config['stage'])
-    with TemporaryDirectory() as tmp:
-        stream = TokenStream.build(texts, Path(tmp)/'stream', ck.tokenizer, ck.vocab)
-        stream.ids = np.array(stream.ids)   # Windows removes no file that is mapped
+    stream = TokenStream.in_memory(texts, ck.tokenizer, ck.vocab)
     check_known(unknown := unknown_share(stream.ids, ck.vocab), max_unknown)
     found = dict(evaluate_lm(model_of(ck), stream, backwards=ck.backwards), unknown=unknown)
     note = dict(note='xxunk is easy to guess: compare with figures of as many unknown words')
