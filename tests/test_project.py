@@ -182,7 +182,7 @@ def test_the_record_is_that_of_the_full_sizes():
     found = {k: v for k,v in run['metrics'].items() if k not in ('total', 'seconds')}
     assert {k: v for k,v in run['config'].items() if k != 'command'} == runner.full
     assert runner.summary(found).items() <= run['metrics']['total'].items()
-    assert [run['metrics']['total'][k] for k in ('tracebacks', 'nan', 'bytes_lost')] == [0, 0, 0]
+    assert [run['metrics']['total'][k] for k in ('faults', 'tracebacks', 'nan', 'bytes_lost')] == [0]*4
     assert sum(r['killed'] for r in found['kills'].values()) > 130
 
 def test_the_page_has_all_its_figures():
