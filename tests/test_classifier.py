@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np, pandas as pd, pytest, torch
 from torch import nn
 from fastai.text.models import core as fastai_core
+import ulmfit_course.classifier  # noqa: F401 (which gives the learner `fit_gradually`)
 from ulmfit_course.awd_lstm import AWD_LSTM, language_model
 from ulmfit_course.core import CourseError, set_seed
 from ulmfit_course.documents import SentenceEncoder, concat_pool, right_pad, text_classifier

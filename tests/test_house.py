@@ -13,9 +13,9 @@ schema vocabulary tables readers duplicates lstm
 detokenization tokenizer_base data tokenization awd_lstm documents
 subwords fast_tokens
 streams loaders batching
-training models
+training models onnx_graph backends features
 evaluation generator generation learners pretraining lm_finetuning classifier
-figures interpretation int8 predictors inference export workflows
+figures interpretation predictors inference export workflows
 panels training_widgets widgets demo lab
 cli all __main__'''.split()
 

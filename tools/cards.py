@@ -2,11 +2,10 @@
 
 `python tools/cards.py MODEL --after FOLDER`: MODEL went on from FOLDER, an earlier state of itself; its card tells of both trainings."""
 import argparse, json
-from argparse import Namespace
 from pathlib import Path
-from ulmfit_course.cli import cmd_perplexity
 from ulmfit_course.core import cache_dir, write_json
-from ulmfit_course.models import list_models, model_folder
+from ulmfit_course.models import list_models, load_pretrained, model_folder
+from ulmfit_course.workflows import perplexity_on
 
 judged_on = dict(pretraining='sixty held-out articles, which ship with the course', lm_finetuning='five hundred test reviews of lesson 01')
 
@@ -28,9 +27,9 @@ def measure(
     "`ulmfit-course perplexity` of the model, written into `config.json` and `run.json`"
     config, run = (json.loads((folder/f).read_text('utf8')) for f in ('config.json', 'run.json'))
     if after: config['card'] = together(config['card'], json.loads((Path(after)/'config.json').read_text('utf8'))['card'])
-    found = cmd_perplexity(Namespace(model=folder.name, corpus=None))
+    found = perplexity_on(load_pretrained(folder))
     found['valid_tokens'] = found.pop('tokens')
-    config['card'] |= dict(found, judged_on=judged_on[config['stage']])
+    config['card'] |= dict({k: found[k] for k in ('valid_loss', 'perplexity', 'accuracy', 'valid_tokens')}, judged_on=judged_on[config['stage']])
     run |= dict(metrics={k: found[k] for k in run['metrics']}, card=config['card'], seconds=config['card']['seconds'])
     for f,value in (('config.json', config), ('run.json', run)): write_json(folder/f, value)
     return found

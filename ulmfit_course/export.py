@@ -7,37 +7,24 @@ __all__ = ['export_onnx']
 
 # %% ../nbs/library/export.ipynb #8dd1da4a
 from pathlib import Path
-import numpy as np, torch
-from torch import Tensor, nn
-from .core import CourseError, atomic_path
+import numpy as np
+from torch import nn
+from .core import atomic_path
+from .onnx_graph import OnnxGraph, add_lstm
 from .predictors import Classifier
 
-# %% ../nbs/library/export.ipynb #2a0ff301
-class _Graph:
-    "Operations of an ONNX graph in the making, and their constants"
-    def __init__(self): self.nodes, self.constants = [], []
-    def const(self, value):
-        from onnx import numpy_helper
-        value = value.detach().numpy() if isinstance(value, Tensor) else np.array(value)
-        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(value), f'const_{len(self.constants)}'))
-        return self.constants[-1].name
-    def __call__(self, op, *inputs, outputs=1, **settings):
-        from onnx import helper
-        names = [f'{op}_{len(self.nodes)}_{k}' for k in range(outputs)]
-        self.nodes.append(helper.make_node(op, inputs, names, **settings))
-        return names if outputs > 1 else names[0]
-
 # %% ../nbs/library/export.ipynb #6a8d538c
-def _onnx_lstm(graph, rnn, x, lens):
-    "Outputs `(n, bs, n_out)` and last states `(1, bs, n_out)` of one layer"
-    m = rnn.module
-    of_torch = m.weight_ih_l0, rnn.weight_hh_l0_raw, m.bias_ih_l0, m.bias_hh_l0
-    w_ih, w_hh, b_ih, b_hh = (torch.cat([o.chunk(4)[k] for k in (0, 3, 1, 2)])[None] for o in of_torch)
-    weights = [graph.const(o) for o in (w_ih, w_hh, torch.cat([b_ih, b_hh], 1))]
-    out, last = graph('LSTM', x, *weights, lens, outputs=2, hidden_size=m.hidden_size)
-    return graph('Squeeze', out, graph.const([1])), last
+def _add_head(graph, x, layers):
+    "Scores of the classes"
+    for m in layers.modules():
+        if isinstance(m, nn.BatchNorm1d):
+            x = graph('BatchNormalization', x, *map(graph.const, (m.weight, m.bias, m.running_mean, m.running_var)), epsilon=m.eps)
+        elif isinstance(m, nn.Linear) and m.bias is None: x = graph('MatMul', x, graph.const(m.weight.t()))
+        elif isinstance(m, nn.Linear): x = graph('Gemm', x, graph.const(m.weight), graph.const(m.bias), transB=1)
+        elif isinstance(m, nn.ReLU): x = graph('Relu', x)
+    return x
 
-def _onnx_pool(graph, out, last, ids, lens, max_len):
+def _add_concat_pool(graph, out, last, ids, lens, max_len):
     "`concat_pool` of the last `max_len` outputs of each text"
     zero, one = graph.const(0), graph.const(1)
     place = graph('Unsqueeze', graph('Range', zero, graph('Gather', graph('Shape', ids), one), one), graph.const([1]))
@@ -49,43 +36,28 @@ def _onnx_pool(graph, out, last, ids, lens, max_len):
     count = graph('Unsqueeze', graph('Cast', graph('Sub', lens, first), to=1), graph.const([1]))
     return graph('Concat', graph('Squeeze', last, graph.const([0])), most, graph('Div', total, count), axis=1)
 
-def _onnx_head(graph, x, layers):
-    "Scores of the classes"
-    for m in layers.modules():
-        if isinstance(m, nn.BatchNorm1d):
-            x = graph('BatchNormalization', x, *map(graph.const, (m.weight, m.bias, m.running_mean, m.running_var)), epsilon=m.eps)
-        elif isinstance(m, nn.Linear) and m.bias is None: x = graph('MatMul', x, graph.const(m.weight.t()))
-        elif isinstance(m, nn.Linear): x = graph('Gemm', x, graph.const(m.weight), graph.const(m.bias), transB=1)
-        elif isinstance(m, nn.ReLU): x = graph('Relu', x)
-    return x
-
 # %% ../nbs/library/export.ipynb #acff4ca5
 def export_onnx(
-    clas: Classifier,  # in float32; of an `Ensemble` each member gets a file of its own
+    clas: Classifier,  # of an `Ensemble` each member gets a file of its own
     path,              # file to write; for the members of an ensemble their number and direction are put before its ending
+    int8: bool = False,  # weights of 8 bits in the layers: faster, but for ONNX Runtime alone
 ):                     # the file, or a list of files
-    "Write ONNX: `ids` `(bs, n)`, padded at the end, and `lens` `(bs,)` in, `probabilities` `(bs, n_class)` out. Raises `CourseError`"
-    try: from onnx import checker
-    except ImportError: raise CourseError("ONNX is not installed: pip install onnx onnxruntime") from None
-    if any(m.precision == 'int8' for m in clas.members): raise CourseError("a classifier in int8 has other weights: export one in float32")
+    "Write ONNX: `ids` `(bs, n)`, padded at the end, and `lens` `(bs,)` in, `probabilities` `(bs, n_class)` out"
     path = Path(path)
     if len(clas.members) > 1:
-        return [export_onnx(m, path.with_stem(f'{path.stem}-{i}-{m.direction}')) for i,m in enumerate(clas.members, 1)]
-    checker.check_model(proto := _onnx_model(clas.members[0]))
+        return [export_onnx(m, path.with_stem(f'{path.stem}-{i}-{m.direction}'), int8) for i,m in enumerate(clas.members, 1)]
+    proto = _onnx_model(clas.members[0], int8)
     with atomic_path(path) as tmp: tmp.write_bytes(proto.SerializeToString())
     return path
 
-def _onnx_model(clas):
+def _onnx_model(clas, int8=False):
     "The whole graph"
-    from onnx import TensorProto as T, helper
-    graph, encoder = _Graph(), clas.model[0]
-    x = graph('Gather', graph.const(encoder.module.encoder.weight.cpu()), graph('Transpose', 'ids', perm=[1, 0]))
+    from onnx import TensorProto as T
+    graph, encoder = OnnxGraph(), clas.model[0]
+    x = graph('Gather', graph.const(encoder.module.encoder.weight), graph('Transpose', 'ids', perm=[1, 0]))
     lens = graph('Cast', 'lens', to=T.INT32)
-    for rnn in encoder.module.rnns: x, last = _onnx_lstm(graph, rnn, x, lens)
-    graph('Softmax', _onnx_head(graph, _onnx_pool(graph, x, last, 'ids', 'lens', encoder.max_len), clas.model[1].layers), axis=1)
-    graph.nodes[-1].output[0] = 'probabilities'
-    value = lambda name, kind, *shape: helper.make_tensor_value_info(name, kind, shape)
-    inputs = [value('ids', T.INT64, 'bs', 'n'), value('lens', T.INT64, 'bs')]
-    outputs = [value('probabilities', T.FLOAT, 'bs', len(clas.labels))]
-    whole = helper.make_graph(graph.nodes, 'ulmfit', inputs, outputs, graph.constants)
-    return helper.make_model(whole, opset_imports=[helper.make_opsetid('', 20)], ir_version=9)
+    for rnn in encoder.module.rnns: x, last, _ = add_lstm(graph, rnn, x, lens, int8=int8)
+    pooled = _add_concat_pool(graph, x, last, 'ids', 'lens', encoder.max_len)
+    probs = graph('Softmax', _add_head(graph, pooled, clas.model[1].layers), axis=1)
+    inputs = [('ids', T.INT64, ('bs', 'n')), ('lens', T.INT64, ('bs',))]
+    return graph.model(inputs, dict(probabilities=(probs, T.FLOAT, ('bs', len(clas.labels)))))

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['default_model', 'fastais', 'said_elsewhere', 'start_of', 'place_of', 'learner_args', 'CourseLearner', 'LMLearner',
-           'language_model_learner', 'ClassifierLearner', 'unknown_in', 'text_classifier_learner']
+           'language_model_learner', 'ClassifierLearner', 'unknown_in', 'text_classifier_learner', 'SolvedHead']
 
 # %% ../nbs/library/learners.ipynb #d09edaa3
 import warnings
@@ -31,6 +31,8 @@ from .training import BF16, FastFit, FusedLoss, bf16_available, fused_adam, plai
 from .models import (Checkpoint, check_coverage, check_direction, check_loaders, check_tokenizer, in_direction,
     load_fastai_weights, load_pretrained, match_vocab, model_of, save_checkpoint, tied_weights, tokenizer_of, words_en)
 from .documents import text_classifier
+from .backends import PooledEncoder
+from .features import pooled_features
 from .evaluation import predictions
 from .generation import generate
 
@@ -323,37 +325,57 @@ def text_classifier_learner(
 # %% ../nbs/library/learners.ipynb #0b0e89c1
 @patch
 def pooled(self:ClassifierLearner,
-    dl,      # a loader with labels
-) -> tuple:  # features `(n, 3*emb_sz)` and labels `(n,)`
-    "What the head sees of each text, without dropout"
+    dl,        # a loader with labels
+    at=None,   # called with the share that is done
+) -> tuple:    # features `(n, 3*emb_sz)` and labels `(n,)`
+    "What the head sees of each whole text of a loader, in the order of its dataset; what the encoder has read before is not read again"
+    ids, y = zip(*((np.asarray(x), int(y)) for x,y in dl.dataset))
     self.model.to(self.dls.device).eval()
-    with torch.no_grad(): pairs = [(self.model[1].pool(self.model[0](x)), y) for x,y in dl]
-    return tuple(torch.cat(o) for o in zip(*pairs))
+    return pooled_features(PooledEncoder(self.model[0], device=self.dls.device), list(ids), at), torch.tensor(y)
+
+class SolvedHead:
+    "Logistic regression on pooled states, in the shape of a head: batch normalization, then a linear layer"
+    def __init__(self,
+        x: torch.Tensor,       # features `(n, 3*emb_sz)`
+        y: torch.Tensor,       # classes `(n,)`, each at least once
+        C: float = 0.002,      # how free the weights are, as in scikit-learn: the smaller, the nearer to zero they are held
+        emphasis: float = 1.,  # features that vary more than others of a pool: 1 counts them more, 0 takes them as they are, -1 makes all alike
+        eps: float = 1e-5,     # of the batch normalization
+    ):
+        from sklearn.linear_model import LogisticRegression
+        self.mean, self.var, self.eps = x.mean(0), x.var(0, correction=0), eps
+        spread = (self.var+eps).sqrt().view(3, -1)      # last state, largest value, mean
+        pool = spread.square().mean(1, keepdim=True).sqrt()
+        scale = ((spread/pool)**emphasis/pool).flatten()
+        solved = LogisticRegression(C=C, max_iter=1000).fit((x-self.mean)*scale, y)
+        weight, bias = (torch.from_numpy(o).to(x) for o in (solved.coef_, solved.intercept_))
+        weight *= scale*spread.flatten()                # batch norm divides by the spread
+        if len(weight) == 1: weight, bias = torch.cat([-weight, weight])/2, torch.cat([-bias, bias])/2   # two classes came as one row
+        self.weight, self.bias = weight, bias
+
+    def __call__(self,
+        x: torch.Tensor,  # features `(n, 3*emb_sz)`
+    ) -> torch.Tensor:    # logits `(n, n_class)`
+        "Scores of the classes"
+        return (x-self.mean)/(self.var+self.eps).sqrt() @ self.weight.t() + self.bias
 
 # %% ../nbs/library/learners.ipynb #04fd9f52
 @patch
 def solve_head(self:ClassifierLearner,
-    C: float = 0.002,      # how free the weights are, as in scikit-learn: the smaller, the nearer to zero they are held
-    emphasis: float = 1.,  # features that vary more than others of a pool: 1 counts them more, 0 takes them as they are, -1 makes all alike
+    C: float = 0.002,      # as for `SolvedHead`
+    emphasis: float = 1.,  # likewise
+    at=None,               # called with the share that is done
 ):                         # the learner
     "Solve the first step of stage 3: a linear head on a frozen encoder. Raises `CourseError` where there is none, or a label has no text"
-    from sklearn.linear_model import LogisticRegression
     if self.lin_ftrs:
         raise CourseError("only a linear head can be solved: build the learner with lin_ftrs=None, or train the head with fit_one_cycle")
     norm, *_, linear = self.model[1].layers[0]
-    x, y = self.pooled(self.dls.valid.new(self.dls.train_ds))   # whole texts, where training sees windows
+    x, y = self.pooled(self.dls.valid.new(self.dls.train_ds), at)   # whole texts, where training sees windows
     missing = set(range(linear.out_features)) - set(y.tolist())
     if missing: raise CourseError(f"no training text is labelled {self.dls.vocab[1][min(missing)]!r}: add some, or leave the label out")
-    mean, var = x.mean(0), x.var(0, correction=0)
-    spread = (var+norm.eps).sqrt().view(3, -1)      # last state, largest value, mean
-    pool = spread.square().mean(1, keepdim=True).sqrt()
-    scale = ((spread/pool)**emphasis/pool).flatten()
-    solved = LogisticRegression(C=C, max_iter=1000).fit(((x-mean)*scale).cpu(), y.cpu())
-    weight, bias = (torch.from_numpy(o).to(x) for o in (solved.coef_, solved.intercept_))
-    weight *= scale*spread.flatten()                # batch norm divides by the spread
-    if len(weight) == 1: weight, bias = torch.cat([-weight, weight])/2, torch.cat([-bias, bias])/2   # two classes came as one row
+    head = SolvedHead(x, y, C, emphasis, norm.eps)
     with torch.no_grad():
-        norm.running_mean.copy_(mean); norm.running_var.copy_(var); norm.weight.fill_(1.)
-        norm.bias.copy_(torch.linalg.pinv(weight) @ bias)   # the linear layer has no bias of its own
-        linear.weight.copy_(weight)
+        norm.running_mean.copy_(head.mean); norm.running_var.copy_(head.var); norm.weight.fill_(1.)
+        norm.bias.copy_(torch.linalg.pinv(head.weight) @ head.bias)   # the linear layer has no bias of its own
+        linear.weight.copy_(head.weight)
     return self
