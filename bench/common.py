@@ -44,9 +44,22 @@ def an_epoch(learn):
         assert math.isfinite(learn.recorder.losses[-1])
     return work
 
-def to_learn(machine):
-    "Operations a second in the quickest type to learn in"
-    return max(machine['float32, operations/s'], machine['bf16, operations/s'])
+def quickest(machine, kinds=('float32', 'bf16', 'int8'), of='operations/s'):
+    "Operations a second in the quickest of the types that this machine multiplies by itself"
+    return max(machine.get(f'{kind}, {of}', 0) for kind in kinds)
+
+def to_learn(machine): return quickest(machine, ('float32', 'bf16'))
+
+def multiplies_bf16():
+    from ulmfit_course.training import bf16_available
+    return bf16_available('cpu')
+
+def where(there):
+    "Mark a side that some machines leave out: `there()` says whether this one has it"
+    def marked(side):
+        side.there = there
+        return side
+    return marked
 
 def fastai_classifier(
     cfg,        # sizes
@@ -54,15 +67,16 @@ def fastai_classifier(
     vocab=None, # words, fastai's own choice if not given
     n_train=64, # the reviews after the first so many are for validation
     bs=64,      # reviews of a batch
+    **settings, # of the learner
 ):              # a learner, not trained
     "fastai's text classifier, its reviews tokenized, numericalized and sorted by length"
     from fastai.text.all import AWD_LSTM, TextDataLoaders, awd_lstm_clas_config, text_classifier_learner
     dls = TextDataLoaders.from_df(frame.assign(is_valid=frame.index >= n_train), text_col='text', label_col='label', valid_col='is_valid', bs=bs, seq_len=72, text_vocab=vocab)
-    return text_classifier_learner(dls, AWD_LSTM, config=dict(awd_lstm_clas_config, **cfg), pretrained=False)
+    return text_classifier_learner(dls, AWD_LSTM, config=dict(awd_lstm_clas_config, **cfg), pretrained=False, **settings)
 
 def our_classifier(
     cfg,        # sizes
-    precision,  # what to multiply in
+    precision='auto',  # what to multiply in
 ):
     "Our predictor of the same size, not trained"
     import torch

@@ -1,10 +1,10 @@
 "Writing: 100 words after a short prompt, drawn at temperature 0.75"
-from common import full, lstm_weights, reviews, silent, small, stream_of, words_of_10_000
+from common import full, lstm_weights, multiplies_bf16, reviews, silent, small, stream_of, where, words_of_10_000
 
 unit, target = 'words/s', 10
 cases = {'400/1152 x 3': dict(cfg=full, words=100), '256/512 x 3': dict(cfg=small, words=100)}
 quick = {'256/512 x 3': dict(cfg=small, words=30)}
-curve = dict(of='words written', measures='seconds_each', sizes=(20, 40, 80, 160), case=lambda n: dict(cfg=small, words=n))
+curve = dict(of='words written', measures='seconds_each', sizes=(20, 40, 80), case=lambda n: dict(cfg=small, words=n))
 prompt = 'I thought that this film'
 
 def fastai(cfg, words):
@@ -15,17 +15,19 @@ def fastai(cfg, words):
         with silent(learn): learn.predict(prompt, words, temperature=0.75)
     return work, words
 
-def ours(cfg, words): return written(cfg, words, 1, bf16=True)
-def ours_in_float32(cfg, words): return written(cfg, words, 1)
+def ours(cfg, words): return written(cfg, words)
+def ours_in_float32(cfg, words): return written(cfg, words, bf16=False)
+@where(multiplies_bf16)
+def ours_in_bf16(cfg, words): return written(cfg, words, bf16=True)
 def ours_in_batches_of_16(cfg, words): return written(cfg, words, 16)
 
-def written(cfg, words, n, bf16=False):
+def written(cfg, words, n=1, **precision):
     from ulmfit_course.awd_lstm import language_model
     from ulmfit_course.generation import sample_tokens
     from ulmfit_course.generator import TextGenerator
     from ulmfit_course.vocabulary import numericalize
     vocab = words_of_10_000()
-    writer = TextGenerator(language_model(len(vocab), cfg), vocab, bf16=bf16)
+    writer = TextGenerator(language_model(len(vocab), cfg), vocab, **precision)
     return lambda: sample_tokens(writer, [numericalize(writer.tok.tokenize(prompt), vocab)], words, 0.75, n=n), words*n
 
 def limit(machine, cfg, words):

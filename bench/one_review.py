@@ -1,6 +1,6 @@
 "The label of one review at a time: fastai's `predict`, and ours, both from the raw text"
 from batch_inference import same  # noqa: F401 (the runner asks each row for it)
-from common import fastai_classifier, full, lstm_weights, our_classifier, reviews, silent, small, tokens_a_review
+from common import fastai_classifier, full, lstm_weights, multiplies_bf16, our_classifier, quickest, reviews, silent, small, tokens_a_review, where
 
 unit, target = 'reviews/s', 5
 cases = {'400/1152 x 3': dict(cfg=full, n=10), '256/512 x 3': dict(cfg=small, n=16)}
@@ -18,13 +18,17 @@ def fastai(cfg, n, words=None):
             for t in texts: learn.predict(t)
     return work, n
 
-def each(cfg, n, words, precision):
+def each(cfg, n, words=None, precision='auto'):
     clas, texts = our_classifier(cfg, precision), texts_of(n, words)
     return lambda: [clas.predict(t) for t in texts], n
 
-def ours(cfg, n, words=None): return each(cfg, n, words, 'int8')
-def ours_in_bf16(cfg, n, words=None): return each(cfg, n, words, 'bf16')
+def ours(cfg, n, words=None): return each(cfg, n, words)
+def ours_in_float32(cfg, n): return each(cfg, n, precision='float32')
+def ours_in_int8(cfg, n): return each(cfg, n, precision='int8')
+@where(multiplies_bf16)
+def ours_in_bf16(cfg, n): return each(cfg, n, precision='bf16')
 
 def limit(machine, cfg, n, words=None):
-    "For each token every recurrent weight is read once, in 8 bits"
-    return machine['memory, bytes/s']/(lstm_weights(cfg)[1]*tokens_a_review())
+    "The inputs of all tokens are multiplied together, the hidden states one after the other, both in the quickest type"
+    inputs, hidden = lstm_weights(cfg)
+    return 1/(tokens_a_review()*2*(inputs/quickest(machine) + hidden/quickest(machine, of='one vector, operations/s')))

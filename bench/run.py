@@ -1,15 +1,17 @@
-"""Side by side with fastai: `python bench/run.py [ROW ...] [--quick] [--json]`
+"""Side by side with fastai: `python bench/run.py [ROW ...] [--quick] [--json] [--processor NAME]`
 
-A row is a module of this folder. `fastai(**case)`, `ours(**case)` and whatever begins with `ours_` each prepare
-some work and give it with the number of units that it does; `limit(machine, **case)` says how many units a second this
-machine could do at best; `same()` fails where the two sides do not compute the same. Each measurement is a process of
-its own, the sides in turn, and the table holds medians. Full runs are kept in `bench/results/`."""
+A row is a module of this folder. `fastai(**case)`, `ours(**case)` (what a user gets who asks for nothing) and whatever
+begins with `ours_` each prepare some work and give it with the number of units that it does; `limit(machine, **case)`
+says how many units a second this machine could do at best; `same()` fails where the two sides do not compute the same.
+Each measurement is a process of its own, the sides in turn, and the table holds medians. A row whose cases cannot be
+measured one by one has `together(side)`, which gives the measurements of all of them and what else is worth keeping.
+Full runs are kept in `bench/results/`, those of a second processor in a folder of its own there."""
 import argparse, importlib, json, math, os, statistics, subprocess, sys, time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 here = Path(__file__).parent
-rows = 'tokenization', 'batches', 'train_step', 'frozen', 'batch_inference', 'one_review', 'generation', 'start'
+rows = 'tokenization', 'batches', 'train_step', 'frozen', 'batch_inference', 'one_review', 'generation', 'few_labels', 'start'
 gpu_rows = 'gpu_step',
 
 def seconds(work):
@@ -29,20 +31,43 @@ def measure(
     before = peak_rss_mb()
     if getattr(module, 'warm_up', True): work()
     took, peak = seconds(work), peak_rss_mb()
-    return dict(rate=units/took, seconds=took, peak_mb=peak, added_mb=peak-before, **getattr(module, 'measured', dict)())
+    return dict(rate=units/took, seconds=took, peak_mb=peak, added_mb=peak-before) | getattr(module, 'measured', {})
 
 def measure_each(row, side, cases): return [measure(row, side, case) for case in cases]
 
+def in_torch(kind, rows, times):
+    "Operations a second: `rows` vectors of 512 numbers times a matrix as of an LSTM of `wiki-small`, in a type of torch"
+    import torch
+    x, w = torch.randn(rows, 512).to(kind), torch.randn(2048, 512).to(kind)
+    return 2*x.numel()*2048*times/least(lambda: [x @ w.t() for _ in range(times)])
+
+def in_int8(rows, times):
+    "The same in whole numbers, by ONNX Runtime"
+    import numpy as np, onnxruntime, torch
+    from onnx import TensorProto as T
+    from ulmfit_course.onnx_graph import OnnxGraph
+    rng, graph, options = np.random.default_rng(0), OnnxGraph(), onnxruntime.SessionOptions()
+    x, w = rng.integers(0, 255, (rows, 512), dtype=np.uint8), graph.const(rng.integers(-127, 128, (512, 2048), dtype=np.int8))
+    outs = {f'out{k}': (graph('MatMulInteger', 'x', w), T.INT32, (rows, 2048)) for k in range(times)}
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL   # else it multiplies once
+    session = onnxruntime.InferenceSession(graph.model([('x', T.UINT8, x.shape)], outs).SerializeToString(), options, providers=['CPUExecutionProvider'])
+    return 2*x.size*2048*times/least(lambda: session.run(None, dict(x=x)))
+
+def least(work, n=7): return min(seconds(work) for _ in range(n))
+
 def machine():
-    "What this machine can do: the best of several runs, on as many threads as torch takes"
+    "What this machine can do: the best of several runs, on as many threads as torch takes; what it has no instructions for is left out"
     import numpy as np, torch
-    best = lambda work, n=7: min(seconds(work) for _ in range(n))
-    a, b = torch.randn(2048, 2048), torch.randn(2048, 2048)
-    ints, chunks = torch.randint(-127, 127, (2048, 2048), dtype=torch.int8), [f'word{i % 5000}' for i in range(500_000)]
-    half, big, known = (a.bfloat16(), b.bfloat16()), np.zeros(2**28, dtype=np.uint8), {c: 1 for c in chunks}
-    return {'threads': torch.get_num_threads(), 'float32, operations/s': 2*2048**3/best(lambda: a @ b), 'bf16, operations/s': 2*2048**3/best(lambda: half[0] @ half[1]),
-            'int8, operations/s': 2*2048**3/best(lambda: torch._int_mm(ints, ints.t())), 'memory, bytes/s': 2*big.nbytes/best(lambda: big.copy()),
-            'dictionary lookups/s': len(chunks)/best(lambda: [known[c] for c in chunks]), 'python starts/s': 1/best(lambda: subprocess.run([sys.executable, '-c', 'pass']), 5)}
+    from ulmfit_course.core import processor
+    from ulmfit_course.training import bf16_available
+    kinds = dict(float32=torch.float32) | (dict(bf16=torch.bfloat16) if bf16_available('cpu') else {})
+    can = {name: lambda *size, kind=kind: in_torch(kind, *size) for name,kind in kinds.items()} | dict(int8=in_int8)
+    big, chunks = np.zeros(2**28, dtype=np.uint8), [f'word{i % 5000}' for i in range(500_000)]
+    known = {c: 1 for c in chunks}
+    return {'processor': processor(), 'threads': torch.get_num_threads(), **{f'{name}, operations/s': of(8192, 1) for name,of in can.items()},
+            **{f'{name}, one vector, operations/s': of(1, 64) for name,of in can.items()}, 'memory, bytes/s': 2*big.nbytes/least(lambda: big.copy()),
+            'dictionary lookups/s': len(chunks)/least(lambda: [known[c] for c in chunks]), 'python starts/s': 1/least(lambda: subprocess.run([sys.executable, '-c', 'pass']), 5)}
 
 def in_process(what, **args):
     "`what` of this file in a fresh process"
@@ -50,8 +75,7 @@ def in_process(what, **args):
     if done.returncode: raise SystemExit(f"{what} {args} failed:\n{done.stderr[-3000:]}")
     return json.loads(done.stdout.splitlines()[-1])
 
-def extra(row): return importlib.import_module(row).extra()
-def same(row): return importlib.import_module(row).same()
+def call(row, function, kw): return getattr(importlib.import_module(row), function)(**kw)
 
 def middle(values): return dict(median=statistics.median(values), least=min(values), most=max(values))
 
@@ -59,11 +83,15 @@ def compare(name, module, case, rounds, can):
     "One case of a row: fastai and ours in turn, so many times, and the other ways of ours once"
     one = lambda side: in_process('measure', row=name, side=side, case=case)
     runs = [{side: one(side) for side in ('fastai', 'ours')} for _ in range(rounds)]
-    runs[0] |= {side: one(side) for side in vars(module) if side.startswith('ours_')}
+    runs[0] |= {side: one(side) for side,f in vars(module).items() if side.startswith('ours_') and getattr(f, 'there', lambda: True)()}
+    return compared(runs, module.limit(can, **case))
+
+def compared(runs, limit):
+    "The measurements of a case, of each run by side, in one table"
     of = lambda side, key: [r[side][key] for r in runs if side in r]
     found = {side: {key: middle(of(side, key)) for key in ('rate', 'seconds', 'peak_mb', 'added_mb')} for side in runs[0]}
     for side in found: found[side]['times fastai'] = middle([r[side]['rate']/r['fastai']['rate'] for r in runs if side in r])
-    return dict(sides=found, memory=middle([r['ours']['added_mb']/max(r['fastai']['added_mb'], 1) for r in runs]), limit=module.limit(can, **case))
+    return dict(sides=found, memory=middle([r['ours']['added_mb']/max(r['fastai']['added_mb'], 1) for r in runs]), limit=limit)
 
 def slope(sizes, values):
     "Exponent of growth: 0 constant, 1 in proportion"
@@ -81,11 +109,14 @@ def grow(name, curve):
 def bench(name, quick, can):
     "All of one row"
     module = importlib.import_module(name)
-    start, cases = time.perf_counter(), module.quick if quick else module.cases
-    metrics = dict(title=module.__doc__, unit=module.unit, target=module.target, machine=can,
-                   cases={k: compare(name, module, case, 1 if quick else getattr(module, 'rounds', 2), can) for k,case in cases.items()})
+    start, cases, more = time.perf_counter(), module.quick if quick else module.cases, {}
+    if cases and hasattr(module, 'together'):
+        found, more['extra'] = module.together(lambda side, **kw: in_process('call', row=name, function=side, kw=kw))
+        cases = {k: compared([found[k]], module.limit(can, **case)) for k,case in cases.items()}
+    else: cases = {k: compare(name, module, case, 1 if quick else getattr(module, 'rounds', 2), can) for k,case in cases.items()}
+    metrics = dict(title=module.__doc__, unit=module.unit, target=module.target, machine=can, cases=cases, **more)
     if not quick and hasattr(module, 'curve'): metrics['curve'] = grow(name, module.curve)
-    if not quick and hasattr(module, 'extra'): metrics['extra'] = in_process('extra', row=name)
+    if not quick and hasattr(module, 'extra'): metrics['extra'] = in_process('call', row=name, function='extra', kw={})
     return dict(config=dict(row=name, quick=quick, command=f"ulmfit-course bench {name}{' --quick' if quick else ''}"), metrics=metrics, seconds=time.perf_counter()-start)
 
 def lines(name, metrics):
@@ -102,6 +133,7 @@ def main():
     parser.add_argument('rows', nargs='*', metavar='ROW', help=f"{', '.join(rows + gpu_rows)}; all if not given")
     parser.add_argument('--quick', action='store_true', help='smaller, each once, nothing kept')
     parser.add_argument('--json', action='store_true', help='print JSON only')
+    parser.add_argument('--processor', metavar='NAME', default='', help='keep the records in bench/results/NAME: those of another processor')
     parser.add_argument('--child', help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:
@@ -111,12 +143,12 @@ def main():
     from ulmfit_course.core import save_run
     can, say = in_process('machine'), (lambda *o: None) if args.json else (lambda *o: print(*o, flush=True))
     say(f"{'row':16}{'case':31}{'side':24}{'fastai':>12}{'ours':>12} {'':10}{'ratio':>7}   {'goal':6}{'limit':>6}{'memory':>8}")
-    names, runs = args.rows or available(), []
-    with ThreadPoolExecutor(2) as pool: list(pool.map(lambda name: in_process('same', row=name), names))
+    names, runs = args.rows or [r for r in available() if not args.quick or importlib.import_module(r).quick], []
+    with ThreadPoolExecutor(2) as pool: list(pool.map(lambda name: in_process('call', row=name, function='same', kw={}), names))
     for name in names:
         runs.append(bench(name, args.quick, can))
         for line in lines(name, runs[-1]['metrics']): say(line)
-        if not args.quick: save_run(here/'results'/f'{name}.json', seed=None, **runs[-1])
+        if not args.quick: save_run(here/'results'/args.processor/f'{name}.json', seed=None, **runs[-1])
     if args.json: print(json.dumps(runs[0] if len(runs) == 1 else runs))
 
 def available():

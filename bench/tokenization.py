@@ -3,7 +3,7 @@ import tempfile
 from pathlib import Path
 from common import reviews
 
-unit, target, warm_up = 'reviews/s', 8, False
+unit, target, warm_up, rounds = 'reviews/s', 8, False, 1
 cases = {'25,000 reviews, one process': dict(n=25_000, procs=1), '25,000 reviews, two processes': dict(n=25_000, procs=2)}
 quick = {'two processes': dict(n=1500, procs=2)}
 curve = dict(of='reviews', measures='added_mb', sizes=(250, 500, 1000, 2000), case=lambda n: dict(n=n, procs=2))

@@ -3,7 +3,7 @@ from common import an_epoch, full, lstm_weights, silent, small, stream_of, to_le
 
 unit, target = 'tokens/s', 2
 bs, seq_len = 64, 72
-cases = {'400/1152 x 3, 10,000 words': dict(cfg=full, words=10_000, steps=4), '256/512 x 3, 16,000 words': dict(cfg=small, words=16_000, steps=3)}
+cases = {'400/1152 x 3, 10,000 words': dict(cfg=full, words=10_000, steps=2), '256/512 x 3, 16,000 words': dict(cfg=small, words=16_000, steps=3)}
 quick = {'256/512 x 3, 16,000 words': dict(cfg=small, words=16_000, steps=2)}
 
 def fastai_lm(train, valid, cfg, bs=bs, **drop):

@@ -1,5 +1,5 @@
 "The rows of bench/: both sides compute the same, and the runner says what it measured"
-import ast, json, subprocess, sys
+import ast, json, subprocess, sys, types
 from pathlib import Path
 import pytest
 
@@ -12,7 +12,7 @@ def child(*words): return subprocess.run([sys.executable, bench/'run.py', *map(s
 @pytest.mark.slow
 @pytest.mark.parametrize('row', runner.rows)
 def test_both_sides_compute_the_same(row):
-    done = child('--child', json.dumps(['same', dict(row=row)]))
+    done = child('--child', json.dumps(['call', dict(row=row, function='same', kw={})]))
     assert done.returncode == 0, done.stderr[-2000:]
 
 @pytest.mark.parametrize('row', runner.rows + runner.gpu_rows)
@@ -34,6 +34,23 @@ def test_a_row_from_the_command():
 def test_slope():
     sizes = (10, 100, 1000, 10_000)
     assert runner.slope(sizes, [3]*4) == pytest.approx(0) and runner.slope(sizes, [7*s for s in sizes]) == pytest.approx(1) and runner.slope(sizes, [s*s for s in sizes]) == pytest.approx(2)
+
+def test_a_side_that_this_machine_lacks_is_left_out(monkeypatch):
+    import common
+    sides, asked = dict(fastai=1, ours=3, ours_here=2, ours_nowhere=9), []
+    row = types.SimpleNamespace(limit=lambda can, n: can/n, ours_here=lambda n: 0, ours_nowhere=common.where(lambda: False)(lambda n: 0))
+    monkeypatch.setattr(runner, 'in_process', lambda what, row, side, case: asked.append(side) or dict(rate=sides[side], seconds=1, peak_mb=1, added_mb=1))
+    found = runner.compare('row', row, dict(n=2), 2, 10)
+    assert asked == ['fastai', 'ours', 'fastai', 'ours', 'ours_here'] and found['limit'] == 5
+    assert {k: o['times fastai']['median'] for k,o in found['sides'].items()} == dict(fastai=1, ours=3, ours_here=2)
+    assert common.quickest({'float32, operations/s': 3, 'int8, operations/s': 5}) == 5 and common.to_learn({'float32, operations/s': 3, 'int8, operations/s': 5}) == 3
+
+def test_the_seconds_to_a_mark():
+    import few_labels
+    say = lambda **runs: lambda side, **kw: dict(course=[dict(seconds=s, accuracy=a) for s,a in runs[side]], peak_mb=1, added_mb=1)
+    found, more = few_labels.together(say(ours=[(10, .86), (20, .9)], fastai=[(40, .88), (100, .885)]))
+    assert [[o['seconds'] for o in case.values()] for case in found.values()] == [[40, 20], [100, 20]]
+    assert more['reached'] == {'87% right': dict(fastai=True, ours=True), '89% right': dict(fastai=False, ours=True)}
 
 def test_unknown_rows():
     done = child('speed')

@@ -16,7 +16,7 @@ streams loaders batching
 training models onnx_graph backends features
 evaluation generator generation learners pretraining lm_finetuning classifier
 figures interpretation predictors inference export workflows
-panels training_widgets widgets demo lab
+panels training_widgets widgets report demo speedrun lab doctor
 cli all __main__'''.split()
 
 def modules(folder): return {p.stem: p for p in sorted(folder.glob('*.py')) if p.stem not in ('__init__', '_modidx')}

@@ -1,19 +1,20 @@
 "The bundle: safe to open, the same answers however it is asked"
-import csv, json, os, pickle, shutil, subprocess, sys
+import csv, json, os, pickle, shutil, subprocess, sys, time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 import numpy as np, pandas as pd, pytest, torch
-from ulmfit_course.awd_lstm import WeightDropLSTM
-from ulmfit_course.core import CourseError
+from ulmfit_course import backends
+from ulmfit_course.awd_lstm import AWD_LSTM
+from ulmfit_course.backends import PooledEncoder, batches, fastest, machine_rates, precisions, read_and_pool
+from ulmfit_course.core import CourseError, cache_dir
 from ulmfit_course.documents import SentenceEncoder, concat_pool
 from ulmfit_course.evaluation import predictions
 from ulmfit_course.export import export_onnx
 from ulmfit_course.inference import load_bundle, save_bundle
-from ulmfit_course.int8 import Int8Encoder, Int8LSTM
 from ulmfit_course.learners import text_classifier_learner
 from ulmfit_course.loaders import classifier_dataloaders
 from ulmfit_course.models import save_checkpoint
-from ulmfit_course.predictors import Ensemble, TextClassifier, batches, read_and_pool
+from ulmfit_course.predictors import Ensemble, TextClassifier
 from ulmfit_course.tokenization import CharTokenizer, WordTokenizer, text_rules
 from test_classifier import checkpoint, frame, sizes, words
 
@@ -255,35 +256,111 @@ def test_int8_is_close(bundle, clas):
     texts = list(frame(20, 7).text)
     assert np.allclose(load_bundle(bundle, precision='int8').probabilities(texts), clas.probabilities(texts), atol=0.05)
 
-@pytest.mark.parametrize('inner', [True, False])
-@pytest.mark.parametrize('bs, rows', [(1, 512), (5, 512), (5, 20), (5, 1)])
-def test_int8_layer_step_by_step(inner, bs, rows):
-    "The layer against the same rounding written out in float64"
-    torch.manual_seed(0)
-    T, n_in, n = 9, 16, 24
-    rnn, x = WeightDropLSTM(n_in, n).eval(), torch.randint(-127, 128, (T, bs, n_in), dtype=torch.int8)
-    top = torch.rand(n_in) + .5
-    m, w = rnn.module, torch.cat([rnn.module.weight_ih_l0*top, rnn.weight_hh_l0_raw], 1).double()
-    scale = w.abs().amax(1, keepdim=True)/127
-    w, b = (w/scale).round()*scale, (m.bias_ih_l0 + m.bias_hh_l0).double()
-    h, c, expected = torch.zeros(bs, n).double(), torch.zeros(bs, n).double(), []
-    for x_t in x:
-        i, f, g, o = (torch.cat([x_t.double()/127, h], 1) @ w.t() + b).chunk(4, 1)
-        c = f.sigmoid()*c + i.sigmoid()*g.tanh()
-        state = o.sigmoid()*c.tanh()
-        h = (127*state).round()/127
-        expected.append(h if inner else state)
-    with torch.inference_mode(): out, h8, c8 = Int8LSTM(rnn, top, inner)(x, torch.zeros(bs, n, dtype=torch.int8), torch.zeros(bs, n), rows)
-    assert torch.allclose(out.double()/(127 if inner else 1), torch.stack(expected), atol=.009 if inner else 1e-3)   # a rounding may tip over
-    assert torch.allclose(c8.double()/2, c, atol=1e-2) and h8.dtype == torch.int8
+# The precision that a machine chooses
 
-def test_int8_takes_narrower_chunks_and_forgets(learn):
-    enc, ids = Int8Encoder(learn.model[0].module), torch.randint(2, len(words), (6, 24))
-    with torch.inference_mode():
-        whole = enc(ids)
-        enc.reset()
-        parts = enc(ids[:, :10]), enc(ids[:4, 10:17]), enc(ids[:1, 17:])
-    for got, rows, cols in zip(parts, (6, 4, 1), (slice(0, 10), slice(10, 17), slice(17, 24))): assert torch.allclose(got, whole[:rows, cols], atol=5e-3)   # a rounding may tip over
+@pytest.fixture(scope='module')
+def large():
+    "An encoder of `wiki-small`'s sizes, with weights that are spread about as trained ones are"
+    torch.manual_seed(0)
+    awd = AWD_LSTM(len(words), 256, 512, 3).eval()
+    with torch.no_grad():
+        for o in awd.parameters(): o.copy_(2*o.std()*torch.randn_like(o))
+    return SentenceEncoder(72, awd)
+
+def ids_of(n=12): return [np.random.default_rng(i).integers(2, len(words), 5 + 37*i % 90) for i in range(n)]
+
+@pytest.fixture
+def measured(monkeypatch, tmp_path):
+    "A machine that was never measured; the precisions that it measures are noted"
+    asked = []
+    monkeypatch.setenv('ULMFIT_COURSE_HOME', str(tmp_path/'home'))
+    monkeypatch.delenv('ULMFIT_COURSE_PRECISION', raising=False)
+    monkeypatch.setattr(backends, 'measured_rate', lambda p: asked.append(p) or dict(one=dict(float32=1, bf16=2, int8=3)[p], many=10))
+    machine_rates.cache_clear()
+    yield asked
+    machine_rates.cache_clear()
+
+@pytest.mark.parametrize('rates, best', [
+    (dict(float32=(5, 9), bf16=(4, 9), int8=(2, 20)), 'float32'), (dict(float32=(5, 9), int8=(9, 9)), 'int8'), (dict(float32=(5, 9), bf16=(9, 30), int8=(20, 10)), 'bf16')])
+def test_the_default_is_what_was_fastest(large, monkeypatch, rates, best):
+    monkeypatch.delenv('ULMFIT_COURSE_PRECISION', raising=False)
+    monkeypatch.setattr(backends, 'machine_rates', lambda: {p: dict(one=one, many=many) for p,(one, many) in rates.items()})
+    assert fastest(large.module) == PooledEncoder(large).precision == best
+    assert fastest(large.module, 'cuda') == 'float32'
+
+def test_a_small_encoder_is_not_worth_measuring(measured, bundle):
+    assert load_bundle(bundle).precision == 'float32' and not measured
+
+def test_the_environment_chooses(measured, large, bundle, monkeypatch):
+    for p in precisions:
+        monkeypatch.setenv('ULMFIT_COURSE_PRECISION', p)
+        assert PooledEncoder(large).precision == load_bundle(bundle).precision == p and PooledEncoder(large, 'float32').precision == 'float32'
+    monkeypatch.setenv('ULMFIT_COURSE_PRECISION', 'int4')
+    with pytest.raises(CourseError, match='int4.*auto, float32, bf16, int8') as e: load_bundle(bundle)
+    assert '\n' not in str(e.value)
+    assert load_bundle(bundle, precision='float32').precision == 'float32' and not measured
+
+def test_a_machine_is_measured_once(measured):
+    first = machine_rates()
+    assert measured == [p for p in precisions if p in first] and {'float32', 'int8'} <= set(first)
+    machine_rates.cache_clear()
+    assert machine_rates() == first and len(measured) == len(first) and os.listdir(cache_dir()) == ['backends.json']
+
+@pytest.mark.parametrize('text', ['', '{', '[]', '3', 'null', '{"x": 3}', '{"x": {"float32": 3}}', '{"x": {"float32": {"one": 1}}}', '{"x": {"float32": {"one": "a", "many": null}}}', '\ud800'])
+def test_a_broken_file_of_rates_is_measured_anew(measured, text):
+    cache_dir().mkdir()
+    (cache_dir()/'backends.json').write_bytes(text.encode('utf8', 'surrogatepass'))
+    assert machine_rates()['int8'] == dict(one=3, many=10) and measured
+    assert [*json.loads((cache_dir()/'backends.json').read_text()).values()][-1] == machine_rates()
+
+def test_rates_of_another_machine_are_kept_and_not_believed(measured):
+    cache_dir().mkdir()
+    theirs = dict(elsewhere=dict(float32=dict(one=10**9, many=10**9)))
+    (cache_dir()/'backends.json').write_text(json.dumps(theirs))
+    assert machine_rates()['float32'] == dict(one=1, many=10)
+    assert json.loads((cache_dir()/'backends.json').read_text()).items() > theirs.items()
+
+def test_a_home_that_cannot_be_written(measured, large, tmp_path):
+    (tmp_path/'home').write_text('a file where the folder should be')
+    assert PooledEncoder(large).precision in machine_rates() and measured and (tmp_path/'home').is_file()
+
+def test_int8_is_the_same_alone_and_in_company(large):
+    encode, ids, near = PooledEncoder(large, 'int8'), ids_of(), PooledEncoder(large, 'float32')
+    together, before = encode(ids), torch.get_num_threads()
+    try:
+        for n in (1, 2):
+            torch.set_num_threads(n)
+            for rows in ([*range(12)], [7, 3], [*range(11, -1, -1)]): assert torch.equal(encode([ids[i] for i in rows]), together[rows])
+            for i,o in enumerate(ids): assert torch.equal(encode([o])[0], together[i])
+    finally: torch.set_num_threads(before)
+    assert torch.allclose(together, near(ids), atol=.05) and not torch.equal(together, near(ids))
+
+def test_int8_from_many_threads(large):
+    encode, ids = PooledEncoder(large, 'int8'), ids_of()
+    together = encode(ids)
+    with ThreadPoolExecutor(8) as pool: got = [*pool.map(lambda i: encode([ids[i % 12]])[0], range(48)), *pool.map(lambda _: encode(ids), range(4))]
+    assert all(torch.equal(o, together[i % 12]) for i,o in enumerate(got[:48])) and all(torch.equal(o, together) for o in got[48:])
+
+@pytest.mark.parametrize('precision', precisions)
+def test_a_classifier_can_be_pickled(bundle, precision):
+    clas, texts = load_bundle(bundle, precision=precision), list(frame(5, 2).text)
+    expected = clas.probabilities(texts)   # int8 has its session open
+    again = pickle.loads(pickle.dumps(clas))
+    assert again.precision == precision and np.array_equal(again.probabilities(texts), expected)
+
+@pytest.mark.slow
+def test_the_choice_is_not_behind_float32(large, monkeypatch):
+    monkeypatch.delenv('ULMFIT_COURSE_PRECISION', raising=False)
+    chosen, ids = PooledEncoder(large), [np.arange(144) % (len(words)-2) + 2]*16
+    def rate(encode, n):
+        def once():
+            start = time.perf_counter()
+            encode(ids[:n])
+            return time.perf_counter() - start
+        return n/min(once() for _ in range(4))
+    for n in (1, 16):
+        rates = [[rate(o, n) for o in (chosen, PooledEncoder(large, 'float32'))] for _ in range(3)]   # in turn: the machine may be busy
+        assert max(ours/theirs for ours, theirs in rates) >= 0.9, (n, chosen.precision, rates)
 
 def test_onnx_takes_any_batch_and_length(bundle, tmp_path):
     onnxruntime = pytest.importorskip('onnxruntime')
@@ -295,7 +372,17 @@ def test_onnx_takes_any_batch_and_length(bundle, tmp_path):
         ids = torch.randint(2, len(words), (bs, n)).masked_fill(torch.arange(n) >= lens[:, None], 1)
         got = session.run(None, dict(ids=ids.numpy(), lens=lens.numpy()))[0]
         assert np.allclose(got, clas.run([row[:k].numpy() for row,k in zip(ids, lens)]), atol=1e-5)
-    with pytest.raises(CourseError, match='float32'): export_onnx(load_bundle(bundle, precision='int8'), tmp_path/'d.onnx')
+
+@pytest.mark.parametrize('precision', precisions)
+def test_onnx_does_not_ask_how_the_classifier_was_loaded(bundle, clas, tmp_path, precision):
+    onnxruntime, ids = pytest.importorskip('onnxruntime'), clas.to_ids.ids(list(frame(8, 3).text))
+    for int8 in (False, True):
+        file = export_onnx(load_bundle(bundle, precision=precision), tmp_path/'c.onnx', int8=int8)
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        session = onnxruntime.InferenceSession(file, options)
+        got = np.concatenate([session.run(None, dict(ids=o[None], lens=np.array([len(o)])))[0] for o in ids])
+        assert np.allclose(got, clas.run(ids), atol=.05 if int8 else 1e-5) and np.allclose(got, clas.run(ids), atol=1e-5) != int8
     assert os.listdir(tmp_path) == ['c.onnx']
 
 def test_onnx_of_an_ensemble_is_a_file_for_each_member(learn, clas, tmp_path):
@@ -316,7 +403,7 @@ def test_members_must_fit(learn, clas):
     assert repr(Ensemble(clas, clas)) == 'Ensemble(TextClassifier(fwd, neg, pos), TextClassifier(fwd, neg, pos))'
 
 def test_precisions(bundle):
-    with pytest.raises(CourseError, match='float32, bf16, int8'): load_bundle(bundle, precision='int4')
+    with pytest.raises(CourseError, match='auto, float32, bf16, int8'): load_bundle(bundle, precision='int4')
     with pytest.raises(CourseError, match='for a CPU'): load_bundle(bundle, device='cuda', precision='int8')
 
 def memory_rise(bundle, read):

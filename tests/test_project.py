@@ -118,6 +118,9 @@ def load(path):
 def test_readme_is_the_front_door():
     assert (root/'README.md').read_text('utf8') == load(root/'tools/readme.py').readme(), 'make readme'
 
+def test_its_picture_is_that_of_the_record():
+    assert (root/'nbs/results/demo.svg').read_text('utf8') == load(root/'tools/readme.py').picture(), 'make readme'
+
 def test_readme_links_lead_somewhere():
     links = re.findall(r'\]\((?![a-z]+:|#)([^)#\s]+)', (root/'README.md').read_text('utf8'))
     assert links and not [o for o in links if not (root/o).exists()]

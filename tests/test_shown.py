@@ -12,7 +12,7 @@ from matplotlib.text import Text
 from ulmfit_course.awd_lstm import language_model
 from ulmfit_course.batching import StreamLoader
 from ulmfit_course.core import figure_html
-from ulmfit_course.demo import confusion_html, html_table, report_page
+from ulmfit_course.report import confusion_figure, html_table, in_both_themes, predictions_html, report_page
 from ulmfit_course.documents import text_classifier
 from ulmfit_course.evaluation import calibration
 from ulmfit_course.figures import figure_text, highlight, plain, reading_figure, reliability_figure
@@ -41,7 +41,7 @@ in_fours = lambda texts: [texts[i:i+4] for i in range(0, len(texts), 4)]   # so 
 groups = in_fours(hostile)
 
 allowed = {*'b br caption details div h1 h2 h4 i img ins li mark p small span sub summary sup table tbody td th thead tr'.split()}
-page_tags = {*'html meta title style body'.split()}
+page_tags = {*'html meta title style body picture source small'.split()}
 
 class Page(HTMLParser):
     "What a browser would find in a piece of HTML"
@@ -52,7 +52,7 @@ class Page(HTMLParser):
         self.feed(html)
         assert {t for t,_ in self.tags} <= allowed | set(more), {t for t,_ in self.tags} - allowed
         names = {name for _,attributes in self.tags for name in attributes}
-        assert names <= {'style', 'title', 'alt', 'src', 'role', 'tabindex', 'scope', 'border', 'class', *(('lang', 'charset', 'name', 'content') if more else ())}, names
+        assert names <= {'style', 'title', 'alt', 'src', 'role', 'tabindex', 'scope', 'border', 'class', *(('lang', 'charset', 'name', 'content', 'srcset', 'media') if more else ())}, names
         for src in self.pictures: self.is_picture(src)
 
     def handle_starttag(self, tag, attributes):
@@ -119,12 +119,15 @@ def test_figures(figures):
 def test_demo(figures):
     for some in in_fours(sound):
         probs = np.eye(len(some))[:, ::-1]
-        Page(confusion_html(some, some, probs))
+        Page(in_both_themes(lambda: confusion_figure(some, some, probs)), {'picture', 'source'})
         Page(html_table([dict(zip('abcd', some))]))
-        learn = SimpleNamespace(labels=some, trace=SimpleNamespace(losses=[1., .5], rates=[.1, .2]))
-        report = dict(profile='tiny', seconds_total=1., peak_rss_mb=1., seed=42, rows=[dict(name=some[0], accuracy=1.)], verdict=some[0],
-                      lm=dict(valid_loss=1., perplexity=2., accuracy=.5), generated=dict(zip(some, some)))
-        page = report_page(report, learn, pd.DataFrame(dict(text=some, label=some)), probs)
+        told = [dict(tokens=some, parts=[.1]*len(some), label=some[0], predicted=some[-1], probability=.5)]
+        Page(predictions_html(told).encode('utf8', 'replace').decode())
+        row = dict(name=some[0], n_labels=9, mean=.5, least=.4, most=.6, draws=3)
+        report = dict(profile='tiny', seconds_total=1., peak_rss_mb=1., seed=42, rows=[row], verdict=some[0], n_test=4, seconds={some[0]: 1.},
+                      processor=some[0], precision='float32', predictions=told, lm=dict(texts=4, before=dict(perplexity=2.), after=dict(perplexity=1.)),
+                      generated=dict(zip(some, some)))
+        page = report_page(report, some, some, probs)
         Page(page, page_tags)
 
 def test_tokens_and_batches(tmp_path, figures):
@@ -205,4 +208,4 @@ def test_all_that_draws_is_known():
     "A module that begins to draw or to write HTML belongs into these tests"
     package = Path(__file__).resolve().parents[1]/'ulmfit_course'
     draws = {p.stem for p in package.glob('*.py') if re.search(r'\bFigure\(|<(p|td|img|table|span|div)\b', p.read_text('utf8'))}
-    assert draws == {'core', 'figures', 'panels', 'training_widgets', 'widgets', 'demo'}, draws
+    assert draws == {'core', 'figures', 'panels', 'training_widgets', 'widgets', 'report'}, draws

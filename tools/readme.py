@@ -1,4 +1,4 @@
-"Write README.md from nbs/index.ipynb"
+"Write README.md from nbs/index.ipynb, and its picture from the record of the demo"
 import json, re
 from pathlib import Path
 
@@ -45,4 +45,19 @@ def readme(
         if c['cell_type'] == 'code': parts += [code(source), *map(output, c['outputs'])]
     return '\n\n'.join(o.strip() for o in parts if o.strip()) + '\n'
 
-if __name__ == '__main__': (root/'README.md').write_text(readme(), encoding='utf8')
+def picture(
+    record=root/'nbs/results/demo.json', # what `make demo` has left
+) -> str: # SVG
+    "Accuracy against labels, the same bytes from the same record"
+    from io import StringIO
+    from matplotlib import rc_context
+    from ulmfit_course.report import labels_figure
+    report = json.loads(Path(record).read_text('utf8'))['report']
+    with rc_context({'svg.hashsalt': 'demo'}):
+        fig, told = labels_figure(report['rows'], report['n_test'])
+        fig.savefig(kept := StringIO(), format='svg', metadata=dict(Date=None, Title=told))
+    return kept.getvalue()
+
+if __name__ == '__main__':
+    (root/'nbs/results/demo.svg').write_text(picture(), encoding='utf8')
+    (root/'README.md').write_text(readme(), encoding='utf8')

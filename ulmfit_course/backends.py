@@ -67,7 +67,8 @@ class Int8Reader:
         threads: int = 1,   # that share the work
     ) -> Tensor:            # `(3*emb_sz,)`
         "`concat_pool` of one text, on the way through it"
-        state, first, session = [np.zeros((1, 1, n), dtype=np.float32) for n in self.sizes for _ in 'hc'], max(0, len(ids)-max_len), self.session(threads)
+        state = [np.zeros((1, 1, n), dtype=np.float32) for n in self.sizes for _ in 'hc']
+        first, session = max(0, len(ids)-max_len), self.session(threads)
         most, total = np.float32(-np.inf), np.float32(0)
         for s in range(0, len(ids), self.chunk):
             x = self.words[ids[s:s+self.chunk], None]

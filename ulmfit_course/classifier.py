@@ -78,10 +78,11 @@ def train_classifier(
     learn = text_classifier_learner(dls, ck, r.drop_mult, direction == 'bwd', lin_ftrs=r.lin_ftrs, config=config, verbose=False,
                                     text_cols=text_cols, label_col=label_col, max_unknown=max_unknown, cbs=[Trace(sum(r.epochs), at)])
     with silent(learn, bar):
-        if ck and not learn.lin_ftrs: learn.solve_head()
+        if ck and not learn.lin_ftrs: learn.solve_head(at=None if sum(r.epochs) else at)
         if fit: fit(learn, r)
         elif ck: learn.fit_gradually(r.epochs, r.lr, r.factor, r.shares)
         else: learn.fit_one_cycle(sum(r.epochs), r.lr/2)
+        if r.solve_last and not learn.lin_ftrs: learn.solve_head()
     return learn
 
 def _rows(source, text_cols, label_col, **kw):

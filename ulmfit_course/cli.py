@@ -6,14 +6,14 @@
 __all__ = ['profile_arg', 'seed_arg', 'model_arg', 'force_arg', 'text_col_arg', 'corpus_args', 'data_arg', 'bundle_args',
            'server_args', 'commands', 'lm_folders', 'about', 'cmd_pretrain', 'cmd_finetune_lm', 'cards_of',
            'most_unknown', 'cmd_perplexity', 'cmd_generate', 'cmd_models', 'cmd_tokenize', 'cmd_train', 'cmd_evaluate',
-           'cmd_predict', 'cmd_export', 'cmd_demo', 'cmd_speedrun', 'cmd_bench', 'cmd_evidence', 'cmd_lab', 'cmd_app',
-           'Direction', 'direction_options', 'parser', 'main']
+           'cmd_predict', 'cmd_export', 'cmd_demo', 'cmd_speedrun', 'cmd_doctor', 'cmd_bench', 'cmd_evidence',
+           'cmd_lab', 'cmd_app', 'Direction', 'direction_options', 'parser', 'main']
 
 # %% ../nbs/library/cli.ipynb #f7c9a521
 import argparse, json, os, sys
 from pathlib import Path
 import ulmfit_course
-from .core import CourseError, as_text, check_run, command_line, kept_traceback, show_any_letter, stoppable, visible
+from .core import CourseError, as_text, check_run, command_line, kept_traceback, share_cores, show_any_letter, stoppable, visible
 from .recipes import ClassifierRecipe, FinetuneRecipe, LMRecipe, directions, option
 
 # %% ../nbs/library/cli.ipynb #74a6583c
@@ -126,17 +126,22 @@ def cmd_predict(a):
 def cmd_export(a):
     from ulmfit_course.export import export_onnx
     from ulmfit_course.inference import load_bundle
-    files = export_onnx(load_bundle(a.bundle), a.out)
+    files = export_onnx(load_bundle(a.bundle, precision='float32'), a.out, a.int8)
     return [str(f) for f in (files if isinstance(files, list) else [files])]
 
 # %% ../nbs/library/cli.ipynb #30a30a87
 def cmd_demo(a):
     from ulmfit_course.demo import demo
-    return demo(a.out, a.profile, a.seed, quiet=a.json)  # its own files are replaced, others stay
+    if a.quick and a.full: a.usage('choose one of --quick and --full')
+    return demo(a.out, a.profile, a.seed, quiet=a.json, quick=a.quick, full=a.full)  # its own files are replaced, others stay
 
 def cmd_speedrun(a):
-    from ulmfit_course.demo import speedrun
+    from ulmfit_course.speedrun import speedrun
     return speedrun(a.out, a.profile, a.model, seed=a.seed, quiet=a.json)
+
+def cmd_doctor(a):
+    from ulmfit_course.doctor import doctor, in_words
+    return doctor(a.again) if a.json else in_words(doctor(a.again))
 
 def cmd_bench(a):
     from ulmfit_course.lab import in_repository
@@ -190,7 +195,7 @@ data_arg = option('--data', None, 'CSV, TSV, JSONL, Parquet, or a folder with on
 bundle_args = [
     option('bundle', metavar='BUNDLE'), option('--members', None, 'average with these bundles', nargs='+', metavar='BUNDLE'),
     option('--text-col', None, 'columns of the texts, if they are called otherwise than in training', nargs='+', metavar='COL'),
-    option('--precision', 'float32', 'what to multiply in', choices=['float32', 'bf16', 'int8']), force_arg]
+    option('--precision', 'auto', 'what to multiply in; auto: the fastest here', choices=['auto', 'float32', 'bf16', 'int8']), force_arg]
 server_args = [
     option('--port', None, 'port of the server, else a free one near the usual', type=int),
     option('--no-browser', False, 'open no browser')]
@@ -198,7 +203,9 @@ server_args = [
 # %% ../nbs/library/cli.ipynb #49c1efb1
 commands = {
     'demo': (cmd_demo, 'run the whole of ULMFiT on film reviews', '--out runs/demo',
-        [profile_arg, option('--out', 'runs/demo', 'folder of the report'), seed_arg]),
+        [profile_arg, option('--out', 'runs/demo', 'folder of the report'), seed_arg,
+         option('--quick', False, 'two minutes: fewer reviews, and only heads learn'),
+         option('--full', False, 'ten minutes: all layers learn, in both directions, and for longer')]),
     'speedrun': (cmd_speedrun, 'ULMFiT with all the labels, timed stage by stage', '--profile cpu',
         [option('--profile', None, 'cpu: imdb-small, the embedded reviews; gpu: all stages, the full IMDb', choices=['tiny', 'cpu', 'gpu']),
          option('--model', None, 'start from another model', **_name), option('--out', 'runs/speedrun', 'folder of bundles'), seed_arg]),
@@ -230,12 +237,15 @@ commands = {
     'predict': (cmd_predict, 'label texts', "runs/demo/bundle 'What a film.'",
         [*bundle_args, option('text', nargs='*', metavar='TEXT'), option('--file', None, 'a file of texts', metavar='F')]),
     'export': (cmd_export, 'write a bundle as ONNX, a file for each direction', 'runs/demo/bundle --out classifier.onnx',
-        [option('bundle', metavar='BUNDLE'), option('--out', None, 'file to write', required=True, metavar='FILE')]),
+        [option('bundle', metavar='BUNDLE'), option('--out', None, 'file to write', required=True, metavar='FILE'),
+         option('--int8', False, 'layers in 8 bits: faster, for ONNX Runtime alone')]),
     'generate': (cmd_generate, 'write text with a language model', "imdb-small --prompt 'This film' --n 3",
         [option('model', **_name), option('--prompt', '', 'how the text begins'), option('--tokens', 60, 'tokens at most'),
          option('--temperature', 0.8, 'below 1 surer, above 1 bolder; 0 takes the likeliest'), option('--n', 1, 'texts'),
          option('--top-k', 0, 'draw from so many tokens, 0: all'), option('--top-p', 1., 'draw from the likeliest that hold this mass'),
          option('--seed', None, 'the same seed, the same texts', type=int)]),
+    'doctor': (cmd_doctor, 'what this machine is, how fast the course reads on it, and whether the course is whole', '--json',
+        [option('--again', False, 'measure the speed again, which otherwise is done once')]),
     'bench': (cmd_bench, 'time fastai and ours side by side', 'batches --quick',
         [option('row', None, 'of bench/, else all', nargs='*', metavar='ROW'), option('--quick', False, 'smaller, once each, not kept')]),
     'evidence': (cmd_evidence, 'measure again what each part of ULMFiT is worth', 'few_labels --sizes 100 1000',
@@ -274,6 +284,7 @@ def main(
     if more and (not hasattr(a, 'text') or any(o.startswith('-') for o in more)): a.usage(f"unrecognized arguments: {' '.join(more)}")
     if more: a.text += more
     try:
+        if a.run in (cmd_pretrain, cmd_finetune_lm, cmd_train, cmd_evaluate, cmd_predict, cmd_demo, cmd_speedrun): share_cores()
         with stoppable(): answer = a.run(a)
         utf8 = (sys.stdout.encoding or '').lower().startswith('utf')
         print(json.dumps(answer, ensure_ascii=not utf8) if a.json else visible(as_text(answer)), flush=True)

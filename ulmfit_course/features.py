@@ -13,7 +13,7 @@ from torch import Tensor
 from .core import cache_dir, groups_of
 from .backends import PooledEncoder
 
-# %% ../nbs/library/features.ipynb #53750286
+# %% ../nbs/library/features.ipynb #3d42207e
 most_bytes = 2**30   # of all files together
 
 def _name(ids): return hashlib.blake2b(np.ascontiguousarray(ids, dtype=np.int64).tobytes(), digest_size=16).digest()
@@ -43,7 +43,8 @@ def _opened(key):
 def _known(db, names, n):
     "Name -> states of the texts that were read before; what is not as long as it should be is none"
     if db is None: return {}
-    try: rows = [r for some in groups_of(names, 500) for r in db.execute(f"select * from pooled where text in ({','.join('?'*len(some))})", some)]
+    ask = lambda some: db.execute(f"select * from pooled where text in ({','.join('?'*len(some))})", some)
+    try: rows = [r for some in groups_of(names, 500) for r in ask(some)]
     except sqlite3.Error: return {}
     found = {k: np.frombuffer(v, dtype=np.float32) for k,v in rows if isinstance(v, bytes) and len(v) == 4*n}
     return {k: v for k,v in found.items() if np.isfinite(v).all()}

@@ -31,9 +31,7 @@ def _one_text(model, ids):
     "`ids` as a tensor `(n,)` beside the model, checked"
     if model.training:
         raise CourseError("the model is in training mode, where dropout changes every answer: call model.eval() first")
-    emb, ids = getattr(model[0].module, 'encoder', None), np.asarray(ids)
-    if not isinstance(emb, nn.Embedding):
-        raise CourseError("this model has its weights in 8 bits: load the classifier with precision='float32'")
+    emb, ids = model[0].module.encoder, np.asarray(ids)
     if ids.ndim != 1 or not len(ids) or ids.dtype.kind not in 'iu':
         raise CourseError("expected the ids of one text, at least one: give TextToIds(vocab).ids([text])[0]")
     n = emb.num_embeddings

@@ -11,15 +11,16 @@ import asyncio, importlib.util, json, os, shutil, subprocess, sys, time
 from pathlib import Path
 import psutil
 from .core import CourseError, atomic_path, cache_dir, file_hash, profile, write_json
+from .classifier import train_classifier
 from .inference import load_bundle, save_bundle
-from .demo import Steps, demo_recipe, demo_texts, measured, trained_and_tested
+from .demo import Steps, demo_recipe, demo_texts
 
 # %% ../nbs/library/lab.ipynb #ca73d00c
 def course_files() -> dict: # name, such as `nbs/index.ipynb` -> path
     "The lessons, and the records that they read"
     package = Path(importlib.util.find_spec('ulmfit_course').origin).parent
     root = package/'course' if (package/'course').is_dir() else package.parent
-    found = [root/'LICENSE', *(root/'nbs').rglob('*.ipynb'), *root.glob('*/results/*.json')]
+    found = [root/'LICENSE', *(root/'nbs').rglob('*.ipynb'), *(root/'nbs/results').glob('*.svg'), *root.glob('*/results/**/*.json')]
     return {f.relative_to(root).as_posix(): f for f in sorted(found) if '.ipynb_checkpoints' not in f.parts}
 
 # %% ../nbs/library/lab.ipynb #e1695c24
@@ -74,12 +75,11 @@ def train_bundle(
     p, # a `Profile`
     seed:int=42 # draws the reviews and starts the network
 ) -> Path: # the folder
-    "The classifier of the demo's last row, alone"
-    steps = Steps({'a classifier for the playgrounds, once': 150})
-    train, valid, test, _ = demo_texts(p, seed)
+    "The forward classifier of the demo"
+    steps = Steps({'a classifier for the playgrounds, once': 30})
+    train, valid, *_ = demo_texts(p, seed)
     steps('a classifier for the playgrounds, once')
-    learn, probs = trained_and_tested(train, valid, test, 'imdb-small', steps, recipe=demo_recipe(p, seed))
-    save_bundle(learn, out, **measured('ULMFiT, shipped imdb-small', train, test, learn.labels, probs, time.perf_counter()-steps.began))
+    save_bundle(train_classifier(train, valid, 'imdb-small', demo_recipe(seed), at=steps.at), out, n_labels=len(train))
     steps.close()
     return Path(out)
 

@@ -339,7 +339,7 @@ class SolvedHead:
         x: torch.Tensor,       # features `(n, 3*emb_sz)`
         y: torch.Tensor,       # classes `(n,)`, each at least once
         C: float = 0.002,      # how free the weights are, as in scikit-learn: the smaller, the nearer to zero they are held
-        emphasis: float = 1.,  # features that vary more than others of a pool: 1 counts them more, 0 takes them as they are, -1 makes all alike
+        emphasis: float = 1.,  # features that vary more than others of a pool: 1 counts them more, 0 as they are, -1 makes all alike
         eps: float = 1e-5,     # of the batch normalization
     ):
         from sklearn.linear_model import LogisticRegression

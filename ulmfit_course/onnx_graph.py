@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from .awd_lstm import WeightDropLSTM
 from .models import int8_rows
 
-# %% ../nbs/library/onnx_graph.ipynb #3bffef76
+# %% ../nbs/library/onnx_graph.ipynb #158a3b69
 class OnnxGraph:
     "Operations of an ONNX graph in the making, and their constants"
     def __init__(self): self.nodes, self.constants = [], []
@@ -45,7 +45,8 @@ class OnnxGraph:
         from onnx import checker, helper
         for name, (inside, *_) in outputs.items(): self.nodes.append(helper.make_node('Identity', [inside], [name]))
         value = helper.make_tensor_value_info
-        whole = helper.make_graph(self.nodes, 'ulmfit', [value(*o) for o in inputs], [value(n, *o[1:]) for n,o in outputs.items()], self.constants)
+        ins, outs = [value(*o) for o in inputs], [value(n, *o[1:]) for n,o in outputs.items()]
+        whole = helper.make_graph(self.nodes, 'ulmfit', ins, outs, self.constants)
         domains = [helper.make_opsetid('', 20), helper.make_opsetid('com.microsoft', 1)]
         checker.check_model(proto := helper.make_model(whole, opset_imports=domains, ir_version=9))
         return proto
