@@ -1,6 +1,7 @@
 "Labels, words and texts of strangers, in every figure and every piece of HTML: shown as they are, and nothing in them that commands"
 import random, re, warnings
 from base64 import b64decode
+from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
@@ -119,7 +120,7 @@ def test_figures(figures):
 def test_demo(figures):
     for some in in_fours(sound):
         probs = np.eye(len(some))[:, ::-1]
-        Page(in_both_themes(lambda: confusion_figure(some, some, probs)), {'picture', 'source'})
+        Page(in_both_themes(partial(confusion_figure, some, some, probs)), {'picture', 'source'})
         Page(html_table([dict(zip('abcd', some))]))
         told = [dict(tokens=some, parts=[.1]*len(some), label=some[0], predicted=some[-1], probability=.5)]
         Page(predictions_html(told).encode('utf8', 'replace').decode())

@@ -13,7 +13,8 @@ __all__ = ['profile_arg', 'seed_arg', 'model_arg', 'force_arg', 'text_col_arg', 
 import argparse, json, os, sys
 from pathlib import Path
 import ulmfit_course
-from .core import CourseError, as_text, check_run, command_line, kept_traceback, share_cores, show_any_letter, stoppable, visible
+from .core import (CourseError, as_text, check_run, command_line, kept_traceback, share_cores,
+    show_any_letter, stoppable, visible)
 from .recipes import ClassifierRecipe, FinetuneRecipe, LMRecipe, directions, option
 
 # %% ../nbs/library/cli.ipynb #74a6583c

@@ -5,15 +5,16 @@
 # %% auto #0
 __all__ = ['most_bytes', 'pooled_features']
 
-# %% ../nbs/library/features.ipynb #aeb16c87
+# %% ../nbs/library/features.ipynb #7a8d84df
 import hashlib, sqlite3
 from contextlib import closing, contextmanager
+from functools import partial
 import numpy as np, torch
 from torch import Tensor
 from .core import cache_dir, groups_of
 from .backends import PooledEncoder
 
-# %% ../nbs/library/features.ipynb #3d42207e
+# %% ../nbs/library/features.ipynb #18c1237b
 most_bytes = 2**30   # of all files together
 
 def _name(ids): return hashlib.blake2b(np.ascontiguousarray(ids, dtype=np.int64).tobytes(), digest_size=16).digest()
@@ -68,7 +69,7 @@ def pooled_features(
         new = {k: o for k,o in zip(names, ids) if k not in found}
         for some in groups_of(sorted(new, key=lambda k: -len(new[k])), part):
             began = len(found)
-            tell = at and (lambda share: at((began + share*len(some))/len(set(names))))
+            tell = at and partial(lambda began, n, share: at((began + share*n)/len(set(names))), began, len(some))
             fresh = encode([new[k] for k in some], at=tell).cpu().numpy()
             found.update(zip(some, fresh))
             _keep(db, [(k, v.tobytes()) for k,v in zip(some, fresh)])

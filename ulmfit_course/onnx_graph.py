@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['OnnxGraph', 'add_lstm']
 
-# %% ../nbs/library/onnx_graph.ipynb #30a4ae01
+# %% ../nbs/library/onnx_graph.ipynb #4ea0c5e1
 import numpy as np, torch
-from torch import Tensor, nn
+from torch import Tensor
 from .awd_lstm import WeightDropLSTM
 from .models import int8_rows
 

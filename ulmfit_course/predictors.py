@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 import numpy as np, pandas as pd, torch
 from fastcore.basics import patch
-from torch import Tensor
 from .core import CourseError, atomic_path, groups_of
 from .vocabulary import check_known, unknown_share
 from .tables import no_halves, openers

@@ -119,11 +119,11 @@ class ClassifierRecipe(Recipe):
     factor: float = setting(1.3, 'each layer learns this many times slower than the one above')
     shares: tuple = field(default=(1, 1/2, 1/4, 0.4))   # of `lr`, the peak rate in each step
     lin_ftrs: int | None = setting(50, 'features between the two layers of the head, 0 for a single layer, which is solved', int)
-    solve_last: bool = setting(False, 'solve a single-layer head once more after the epochs, on whole texts')
     window: int = setting(150, 'tokens in a row that are drawn from each text to train on')
     bs: int = setting(32, 'texts of a batch')
     drop_mult: float = setting(0.7, 'multiplies every dropout of the encoder')
     max_tokens: int = setting(20_000, 'longer texts are refused')
+    solve_last: bool = setting(False, 'solve a single-layer head once more after the epochs, on whole texts')
     seed: int = setting(42, 'what the random numbers start from')
 
     def __post_init__(self):
