@@ -133,7 +133,7 @@ def test_results_are_those_of_a_run(monkeypatch):
     exec('\n'.join([*lines, f'drawn = {last}']), scope)
     assert scope['report']['profile'] in ('cpu', 'gpu')
     assert scope['drawn'].data == ''.join(cell['outputs'][0]['data']['text/markdown'])
-    assert scope['drawn'].data.strip() in (root/'README.md').read_text('utf8')
+    assert load(root/'tools/readme.py').from_root(scope['drawn'].data).strip() in (root/'README.md').read_text('utf8')
 
 # Metadata
 
