@@ -22,7 +22,7 @@ class Race:
         self.begun = time.perf_counter()
         return self.course[-1]['accuracy'] < max(c['mark'] for c in cases.values()) and self.seconds < self.at_most
 
-def measured(race):
+def record(race):
     from ulmfit_course.core import peak_rss_mb
     return dict(course=race.course, peak_mb=peak_rss_mb(), added_mb=peak_rss_mb()-race.before)
 
@@ -40,7 +40,7 @@ def ours(n=n):
             if what == 'gradual unfreezing': members.pop(0)
             members.append(train_classifier(train, None, 'imdb-small', **kw))
             if not race.judge(lambda: Ensemble(*(TextClassifier(o.checkpoint()) for o in members)), what): break
-    return measured(race)
+    return record(race)
 
 def same_weights(train, test):
     "fastai's learner with the encoder of `imdb-small`, and what makes a predictor of ours of it, to judge"
@@ -80,7 +80,7 @@ def fastai(at_most=float('inf'), n=n):
         for group, epochs, rate in steps:
             learn.freeze_to(group)
             if goes_on: learn.fit_one_cycle(epochs, slice(rate/2.6**4, rate), cbs=Judge())
-    return measured(race)
+    return record(race)
 
 def together(side, **sizes):
     "Ours, then fastai, each in a process of its own; who never reaches a mark counts with all the time that it had"

@@ -9,7 +9,7 @@ __all__ = ['precisions', 'worth_it', 'read_and_pool', 'Int8Reader', 'check_preci
 # %% ../nbs/library/backends.ipynb #3c6f8442
 import copy, json, os, time
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from functools import cache, partial
 import numpy as np, torch
 from torch import Tensor
 from .core import CourseError, cache_dir, processor, text_hash, write_json
@@ -185,14 +185,14 @@ class PooledEncoder:
         ids: list,  # arrays of token ids
     ):              # iterator of pooled states `(3*emb_sz,)`
         "One text after the other in 8 bits: as many at a time as there are threads, or all threads for the only one"
-        threads = torch.get_num_threads()
-        if len(ids) == 1: yield self.int8(ids[0], self.encoder.max_len, threads)
-        with ThreadPoolExecutor(threads) as pool:
-            if len(ids) > 1: yield from pool.map(lambda o: self.int8(o, self.encoder.max_len), ids)
+        threads, read = torch.get_num_threads(), partial(self.int8, max_len=self.encoder.max_len)
+        if len(ids) == 1: yield read(ids[0], threads=threads)
+        else:
+            with ThreadPoolExecutor(threads) as pool: yield from pool.map(read, ids)
 
     def __call__(self,
         ids: list,      # arrays of token ids
-        bs: int = 16,   # most texts of a batch
+        bs: int = 64,   # most texts of a batch by torch
         at=None,        # called with the share that is done, now and then
     ) -> Tensor:        # `(len(ids), 3*emb_sz)`
         "All texts"

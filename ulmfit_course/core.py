@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['profiles', 'own_files', 'instructions', 'CourseError', 'Profile', 'default_profile', 'profile', 'set_seed', 'sweep',
            'atomic_path', 'write_json', 'foreign_file', 'check_folder', 'check_run', 'atomic_folder', 'cache_dir',
-           'text_hash', 'file_hash', 'processor', 'load', 'share_cores', 'environment', 'save_run', 'peak_rss_mb',
-           'figure_html', 'show_figure', 'command_line', 'groups_of', 'as_text', 'as_line', 'visible', 'one_line',
-           'show_any_letter', 'stoppable', 'kept_traceback']
+           'text_hash', 'file_hash', 'processor', 'load', 'share_cores', 'versions_of', 'environment', 'save_run',
+           'peak_rss_mb', 'figure_html', 'show_figure', 'command_line', 'groups_of', 'as_text', 'as_line', 'visible',
+           'one_line', 'show_any_letter', 'stoppable', 'kept_traceback']
 
 # %% ../nbs/library/core.ipynb #d3e31cde
 import contextlib, ctypes, glob, hashlib, json, os, platform, random, re, secrets, shlex, shutil, signal, sys, tempfile
@@ -274,16 +274,22 @@ def share_cores(
     if 'torch' in sys.modules or {'OMP_WAIT_POLICY', 'GOMP_SPINCOUNT'} & {*os.environ}: return   # too late, or somebody has chosen
     if max(psutil.cpu_percent(0.1, percpu=True)) > most: os.environ['OMP_WAIT_POLICY'] = 'PASSIVE'
 
-def environment() -> dict: # JSON-ready
-    "Versions and hardware, as a bug report or a run record needs them"
-    import torch
+def versions_of(
+    *names, # of packages
+) -> dict:  # name -> version, `None` where there is none
+    "What is installed, asked without importing it"
     def version(name):
         try: return metadata.version(name)
         except metadata.PackageNotFoundError: return None
+    return {n: version(n) for n in names}
+
+def environment() -> dict: # JSON-ready
+    "Versions and hardware, as a bug report or a run record needs them"
+    import torch
     names = ('ulmfit-course', 'torch', 'fastai', 'fastcore', 'nbdev', 'spacy', 'numpy', 'pandas', 'scikit-learn', 'onnxruntime')
     return dict(python=platform.python_version(), system=platform.system(), machine=platform.machine(), cpus=os.cpu_count(),
                 processor=processor(), load=load(),
-                device=torch.cuda.get_device_name() if torch.cuda.is_available() else 'cpu', versions={n: version(n) for n in names})
+                device=torch.cuda.get_device_name() if torch.cuda.is_available() else 'cpu', versions=versions_of(*names))
 
 def save_run(
     path, # the file, by custom `run.json`

@@ -173,20 +173,20 @@ def demo(
     labels = sorted(set(train.label))
     steps('stage 2')
     lm, generated = demo_lm(unlabelled, p, seed, steps.at)
-    learners, features = {}, []
+    learners, readers, features = [], [], []
     for direction, way in (('fwd', 'forwards'), ('bwd', 'backwards')):
         steps(f'imdb-small reads, {way}')
-        learn = learners[direction] = train_classifier(train, valid, 'imdb-small', demo_recipe(seed), direction, at=lambda o: steps.at(o/3))
-        clas = TextClassifier(learn.checkpoint())
+        learners.append(train_classifier(train, valid, 'imdb-small', demo_recipe(seed), direction, at=lambda o: steps.at(o/3)))
+        readers.append(clas := TextClassifier(learners[-1].checkpoint()))
         features.append((features_of(clas, train.text), features_of(clas, test.text, lambda o: steps.at((1+2*o)/3))))
-    save_bundle(list(learners.values()), out/'bundle')   # before anything else is tried with it
+    save_bundle(learners, out/'bundle')   # before anything else is tried with it
     steps('accuracy against labels')
     points, probs = accuracy_by_labels(train, test, features, labels, seed=seed, at=steps.at)
     if unfrozen: steps('all layers learn')
     for name, found in unfrozen_probs(train, valid, test, unfrozen, seed, steps.at).items():
         points.append(dict(name=name, n_labels=len(train), draw=0, accuracy=round(scores(labels, test.label, found)['accuracy'], 4)))
     steps('report')
-    return write_report(out, p, seed, steps, summarized(points), lm, generated, learners, test, probs)
+    return write_report(out, p, seed, steps, summarized(points), lm, generated, readers[0], test, probs)
 
 # %% ../nbs/library/demo.ipynb #4368e711
 demo_epochs, full_epochs = (0, 0, 0, 2), (0, 1, 1, 4)   # of gradual unfreezing, from a solved head
@@ -277,12 +277,12 @@ def write_report(
     rows:list, # the table, from `summarized`
     lm:dict, # from `demo_lm`
     generated:dict, # who wrote -> text
-    learners:dict, # direction -> learner with a head that was solved on all labels
+    clas:TextClassifier, # reads forwards, its head solved on all labels
     test, # the held-out reviews
     probs:dict # name -> probabilities of the test reviews with all labels
 ) -> dict: # the report
     "Write `report.json`, `report.html` and `run.json`"
-    out, labels, clas = Path(out), learners['fwd'].labels, TextClassifier(learners['fwd'].checkpoint())
+    out, labels = Path(out), clas.labels
     right = {name: np.array([labels[i] for i in q.argmax(1)]) == test.label.values for name,q in probs.items()}
     some = [explained(clas, t, y) for t,y in zip(test.text[:10], test.label)]
     steps.close()

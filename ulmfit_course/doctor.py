@@ -4,14 +4,13 @@
 
 # %% auto #0
 __all__ = ['tokens_a_review', 'gb', 'shipped', 'switches', 'words_for', 'measured_rates', 'chosen_precision', 'room', 'gpus',
-           'versions_of', 'model_states', 'doctor', 'in_words']
+           'model_states', 'doctor', 'in_words']
 
 # %% ../nbs/library/doctor.ipynb #b5a6cba3
 import os, platform
 from contextlib import suppress
-from importlib import metadata
 from pathlib import Path
-from .core import as_line, cache_dir, environment, load, one_line, processor
+from .core import as_line, cache_dir, environment, load, one_line, processor, versions_of
 
 # %% ../nbs/library/doctor.ipynb #acf482ed
 tokens_a_review = 294
@@ -63,15 +62,6 @@ def gpus() -> dict: # `cuda`, its name, and `mps`, whether torch can compute on 
     "What torch finds beside the processor"
     import torch
     return dict(cuda=torch.cuda.get_device_name() if torch.cuda.is_available() else None, mps=torch.backends.mps.is_available())
-
-def versions_of(
-    *names, # of packages
-) -> dict:  # name -> version, `None` where there is none
-    "What is installed, asked without importing it"
-    def version(name):
-        try: return metadata.version(name)
-        except metadata.PackageNotFoundError: return None
-    return {n: version(n) for n in names}
 
 def model_states() -> dict: # name -> `whole`, or what is wrong
     "The models that ship, and others that lie in the course's folder"

@@ -7,7 +7,7 @@ __all__ = ['most_bytes', 'pooled_features']
 
 # %% ../nbs/library/features.ipynb #7a8d84df
 import hashlib, sqlite3
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 import numpy as np, torch
 from torch import Tensor
@@ -30,16 +30,16 @@ def _make_space(folder):
 @contextmanager
 def _opened(key):
     "The encoder's file, or `None` where there can be none"
-    folder, db = cache_dir()/'features', None
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _make_space(folder)
-        db = sqlite3.connect(folder/f'{key}.db', timeout=30)
-        db.execute('create table if not exists pooled (text blob primary key, states blob)')
-    except (OSError, sqlite3.Error): db = None
-    if db is None: yield None
-    else:
-        with closing(db): yield db
+    with ExitStack() as stack:
+        try:
+            file = cache_dir()/'features'/f'{key}.db'
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.touch()   # used now, and so the last to go
+            _make_space(file.parent)
+            db = stack.enter_context(closing(sqlite3.connect(file, timeout=30)))
+            db.execute('create table if not exists pooled (text blob primary key, states blob)')
+        except (OSError, sqlite3.Error): db = None
+        yield db
 
 def _known(db, names, n):
     "Name -> states of the texts that were read before; what is not as long as it should be is none"
@@ -65,11 +65,12 @@ def pooled_features(
     "What the head sees of each text; texts that this encoder has read before are not read again"
     names, n = [_name(o) for o in ids], 3*encode.encoder.module.emb_sz
     with _opened(encode.key()) as db:
-        found = _known(db, list(dict.fromkeys(names)), n)
-        new = {k: o for k,o in zip(names, ids) if k not in found}
+        texts = dict(zip(names, ids))   # each once
+        found = _known(db, list(texts), n)
+        new = {k: o for k,o in texts.items() if k not in found}
         for some in groups_of(sorted(new, key=lambda k: -len(new[k])), part):
             began = len(found)
-            tell = at and partial(lambda began, n, share: at((began + share*n)/len(set(names))), began, len(some))
+            tell = at and partial(lambda began, n, share: at((began + share*n)/len(texts)), began, len(some))
             fresh = encode([new[k] for k in some], at=tell).cpu().numpy()
             found.update(zip(some, fresh))
             _keep(db, [(k, v.tobytes()) for k,v in zip(some, fresh)])

@@ -370,7 +370,7 @@ def solve_head(self:ClassifierLearner,
     if self.lin_ftrs:
         raise CourseError("only a linear head can be solved: build the learner with lin_ftrs=None, or train the head with fit_one_cycle")
     norm, *_, linear = self.model[1].layers[0]
-    x, y = self.pooled(self.dls.valid.new(self.dls.train_ds), at)   # whole texts, where training sees windows
+    x, y = self.pooled(self.dls.train, at)   # whole texts, where training sees windows
     missing = set(range(linear.out_features)) - set(y.tolist())
     if missing: raise CourseError(f"no training text is labelled {self.dls.vocab[1][min(missing)]!r}: add some, or leave the label out")
     head = SolvedHead(x, y, C, emphasis, norm.eps)

@@ -172,7 +172,7 @@ class TextClassifier(Classifier):
     def run(self,
         ids: list,     # arrays of token ids
     ) -> np.ndarray:   # probabilities `(len(ids), n_class)`
-        "As they are, in one batch"
+        "As they are, in one batch by torch, whatever the precision"
         return self._of_pooled(self.encode.batch(ids))
 
     def _of_pooled(self, pooled):

@@ -22,7 +22,7 @@ body{{font:16px/1.5 system-ui,sans-serif;max-width:52rem;margin:2rem auto;paddin
 body{{color:light-dark(#222,#ddd);background:light-dark(#fff,#1b1b1b)}}
 table{{border-collapse:collapse;margin:1rem 0}}
 td,th{{padding:.3rem .8rem;border-bottom:1px solid light-dark(#ccc,#444);text-align:left;vertical-align:top}}
-img{{max-width:100%}}mark{{padding:0 .1em}}details{{margin:.5rem 0}}small{{color:light-dark(#555,#aaa)}}</style>
+img{{max-width:100%}}mark{{padding:0 .1em}}small{{color:light-dark(#555,#aaa)}}</style>
 <h1>{title}</h1>{body}</html>"""
 
 def html_table(
