@@ -205,9 +205,9 @@ def build() -> int: # Sphinx's exit code
     "Prepare the pages, remove those whose source is gone, call Sphinx"
     written = [write(pages/p.relative_to(root/'nbs'), lesson(p)) for p in notebooks()]
     written += [write(pages/f'api/{m}.md', reference(m, p)) for m,p in modules().items()]
-    written += [write(pages/p.relative_to(root/'nbs'), p.read_text('utf8')) for p in (root/'nbs/results').glob('*.json')]
+    written += [write(pages/p.relative_to(root/'nbs'), p.read_text('utf8')) for p in sorted((root/'nbs/results').glob('*')) if p.suffix in ('.json', '.svg')]
     written += [write(pages/'promises.md', promises())] + [write(pages/p.name, within(p.read_text('utf8'))) for p in about_project()]
-    for p in [root/'LICENSE', *(p for part in ('bench', 'experiments') for p in sorted((root/part/'results').glob('*.json')))]: write(pages.parent/p.relative_to(root), p.read_text('utf8')) # the front door links to them as ../
+    for p in [root/'LICENSE', *(p for part in ('bench', 'experiments') for p in sorted((root/part/'results').rglob('*.json')))]: write(pages.parent/p.relative_to(root), p.read_text('utf8')) # the front door links to them as ../
     for p in pages.rglob('*.*'):
         if p not in written: p.unlink()
     return sphinx(['-q', '-b', 'html', '-c', str(here), '-d', str(here/'_build/doctrees'), str(pages), str(site)])
