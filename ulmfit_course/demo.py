@@ -24,7 +24,7 @@ from .backends import machine_rates
 from .features import pooled_features
 from .evaluation import mean_probs, scores, tfidf_baseline
 from .generation import generate
-from .learners import SolvedHead
+from .heads import SolvedHead
 from .pretraining import evaluate_lm
 from .lm_finetuning import finetune_lm
 from .classifier import train_classifier
@@ -180,6 +180,7 @@ def demo(
         readers.append(clas := TextClassifier(learners[-1].checkpoint()))
         features.append((features_of(clas, train.text), features_of(clas, test.text, lambda o: steps.at((1+2*o)/3))))
     save_bundle(learners, out/'bundle')   # before anything else is tried with it
+    learners.clear()   # the readers hold what is needed
     steps('accuracy against labels')
     points, probs = accuracy_by_labels(train, test, features, labels, seed=seed, at=steps.at)
     if unfrozen: steps('all layers learn')
