@@ -9,12 +9,12 @@ library = root/'ulmfit_course'
 # From the lowest to the highest, a floor a line; within a floor in this order, too
 floors = '''
 core recipes
-schema vocabulary tables readers duplicates lstm
-detokenization tokenizer_base data tokenization awd_lstm documents
+schema vocabulary tables readers datasets duplicates lstm
+detokenization tokenizer_base data tokenization awd_lstm targets documents
 subwords fast_tokens
 streams loaders batching
-training models onnx_graph backends features
-evaluation generator generation learners pretraining lm_finetuning classifier
+training models onnx_graph backends features heads
+evaluation baselines generator generation learners pretraining lm_finetuning outputs classifier
 figures interpretation predictors inference export workflows
 panels training_widgets widgets report demo speedrun lab doctor
 cli all __main__'''.split()

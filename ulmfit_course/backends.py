@@ -15,7 +15,7 @@ from torch import Tensor
 from .core import CourseError, cache_dir, processor, text_hash, write_json
 from .vocabulary import pad
 from .awd_lstm import AWD_LSTM
-from .documents import SentenceEncoder
+from .documents import SentenceEncoder, side_by_side
 from .training import bf16_available, weights_hash
 from .onnx_graph import OnnxGraph, add_lstm
 
@@ -168,12 +168,28 @@ class PooledEncoder:
         self.encoder, self.device = encoder, torch.device(device or 'cpu')
         check_precision(precision, self.device)
         self.precision = fastest(encoder.module, self.device) if precision == 'auto' else precision
-        self.int8 = Int8Reader(encoder.module) if self.precision == 'int8' else None
+        self.int8, self.fields = Int8Reader(encoder.module) if self.precision == 'int8' else None, getattr(encoder, 'fields', None)
+
+    def texts(self,
+        ids: list,  # for each text or pair the array of its token ids
+    ) -> list:      # for each text that has to be read the array of its ids
+        "The texts alone: of pairs first all first ones, then all second ones"
+        return ids if self.fields is None else [o for texts in zip(*map(self.fields, ids)) for o in texts]
+
+    def joined(self,
+        pooled: Tensor,  # of `texts`
+    ) -> Tensor:         # of the texts, or of the pairs
+        "What a head sees"
+        return pooled if self.fields is None else side_by_side(*pooled.chunk(2))
 
     def batch(self,
         ids: list,  # arrays of token ids
     ) -> Tensor:    # `(len(ids), 3*emb_sz)`
-        "One batch by torch: the longest text first, padded, read"
+        "One batch by torch, whatever the precision"
+        return self.joined(self._batch(self.texts(ids)))
+
+    def _batch(self, ids):
+        "The longest text first, padded, read"
         order = sorted(range(len(ids)), key=lambda i: -len(ids[i]))
         padded = torch.from_numpy(pad([ids[i] for i in order])).to(self.device)
         lens, encoder = torch.tensor([len(ids[i]) for i in order], device=self.device), self.encoder
@@ -194,11 +210,19 @@ class PooledEncoder:
         ids: list,      # arrays of token ids
         bs: int = 64,   # most texts of a batch by torch
         at=None,        # called with the share that is done, now and then
-    ) -> Tensor:        # `(len(ids), 3*emb_sz)`
+    ) -> Tensor:        # `(len(ids), 3*emb_sz)`, of pairs four times as wide
         "All texts"
+        return self.joined(self.alone(self.texts(ids), bs, at))
+
+    def alone(self,
+        ids: list,      # arrays of token ids, each of one text
+        bs: int = 64,   # most texts of a batch by torch
+        at=None,        # called with the share that is done, now and then
+    ) -> Tensor:        # `(len(ids), 3*emb_sz)`
+        "All texts, none of them a pair"
         pooled, done = torch.zeros(len(ids), 3*self.encoder.module.emb_sz, device=self.device), 0
         groups = [[i] for i in range(len(ids))] if self.int8 else [*batches([len(o) for o in ids], bs)]
-        parts = self.each(ids) if self.int8 else (self.batch([ids[i] for i in group]) for group in groups)
+        parts = self.each(ids) if self.int8 else (self._batch([ids[i] for i in group]) for group in groups)
         for group, part in zip(groups, parts):
             pooled[group] = part
             done += len(group)

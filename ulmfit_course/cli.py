@@ -15,7 +15,7 @@ from pathlib import Path
 import ulmfit_course
 from .core import (CourseError, as_text, check_run, command_line, kept_traceback, share_cores,
     show_any_letter, stoppable, visible)
-from .recipes import ClassifierRecipe, FinetuneRecipe, LMRecipe, directions, option
+from .recipes import ClassifierRecipe, FinetuneRecipe, LMRecipe, directions, option, task_names
 
 # %% ../nbs/library/cli.ipynb #74a6583c
 def lm_folders(
@@ -105,8 +105,7 @@ def cmd_tokenize(a):
 # %% ../nbs/library/cli.ipynb #e79280e2
 def cmd_train(a):
     from ulmfit_course.workflows import train_on
-    label_col = a.label_col if len(a.label_col) > 1 else a.label_col[0]
-    where = dict(text_cols=a.text_col, label_col=label_col, valid=a.valid, direction=a.direction)
+    where = dict(text_cols=a.text_col, label_col=a.label_col if len(a.label_col) > 1 else a.label_col[0], valid=a.valid, direction=a.direction, task=a.task, y_range=a.y_range)
     return train_on(a.data, a.out, a.model, max_unknown=most_unknown(a), say=None if a.json else _say, **where, **ClassifierRecipe.given(a))
 
 def _say(line): print(visible(line), file=sys.stderr)
@@ -134,7 +133,8 @@ def cmd_export(a):
 def cmd_demo(a):
     from ulmfit_course.demo import demo
     if a.quick and a.full: a.usage('choose one of --quick and --full')
-    return demo(a.out, a.profile, a.seed, quiet=a.json, quick=a.quick, full=a.full)  # its own files are replaced, others stay
+    found = demo(a.out, a.profile, a.seed, quiet=a.json, quick=a.quick, full=a.full)  # its own files are replaced, others stay
+    return found if a.json else {k: v for k,v in found.items() if k != 'predictions'}   # those are in the report
 
 def cmd_speedrun(a):
     from ulmfit_course.speedrun import speedrun
@@ -230,6 +230,8 @@ commands = {
         [model_arg, data_arg, option('--label-col', ['label'], 'column of the labels', nargs='+', metavar='COL'),
          option('--out', None, 'bundle folder', **_out),
          option('--text-col', ['text'], 'column of the texts, or several', nargs='+', metavar='COL'),
+         option('--task', 'class', f"what is asked: {', '.join(task_names)}", choices=task_names, metavar='TASK'),
+         option('--y-range', None, 'the least and the greatest number that can be answered', nargs=2, type=float, metavar='Y'),
          option('--valid', 0.1, 'share held out for validation; 0 learns from all and measures nothing'), force_arg,
          *ClassifierRecipe.options(),
          *direction_options('both: one classifier of each direction, which answer as one; the default where there is a model for each')]),

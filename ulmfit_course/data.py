@@ -40,5 +40,5 @@ def sample_rows(
     shuffled = df.sample(frac=1, random_state=seed)
     if 'label' not in df: return shuffled[:n]
     rows = shuffled.groupby(shuffled.label.map(str))
-    place = (rows.cumcount()+0.5)/rows.text.transform('size')
+    place = (rows.cumcount()+0.5)/rows.label.transform('size')
     return shuffled.iloc[np.argsort(place.values, kind='stable')[:n]]

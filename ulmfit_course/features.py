@@ -58,11 +58,14 @@ def _keep(db, rows):
 
 def pooled_features(
     encode: PooledEncoder,  # a frozen encoder
-    ids: list,              # for each text the array of its token ids
+    ids: list,              # for each text, or each pair, the array of its token ids
     at=None,                # called with the share that is done
     part: int = 256,        # texts after which what was read is kept
 ) -> Tensor:                # `(len(ids), 3*emb_sz)`, on the CPU
     "What the head sees of each text; texts that this encoder has read before are not read again"
+    return encode.joined(_pooled(encode, encode.texts(ids), at, part))
+
+def _pooled(encode, ids, at, part):
     names, n = [_name(o) for o in ids], 3*encode.encoder.module.emb_sz
     with _opened(encode.key()) as db:
         texts = dict(zip(names, ids))   # each once
@@ -71,7 +74,7 @@ def pooled_features(
         for some in groups_of(sorted(new, key=lambda k: -len(new[k])), part):
             began = len(found)
             tell = at and partial(lambda began, n, share: at((began + share*n)/len(texts)), began, len(some))
-            fresh = encode([new[k] for k in some], at=tell).cpu().numpy()
+            fresh = encode.alone([new[k] for k in some], at=tell).cpu().numpy()
             found.update(zip(some, fresh))
             _keep(db, [(k, v.tobytes()) for k,v in zip(some, fresh)])
     return torch.from_numpy(np.stack([found[k] for k in names])) if names else torch.zeros(0, n)

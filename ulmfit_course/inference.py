@@ -21,7 +21,7 @@ def save_bundle(
 ) -> Path:      # the folder
     "Write a classifier as a folder of safetensors and JSON, all of it or nothing. Raises `CourseError` for learners that do not fit"
     first, *others = [learn.checkpoint(**card) for learn in L(learners)]
-    if any(ck.task != first.task for ck in others):
+    if any(_question(ck) != _question(first) for ck in others):
         raise CourseError('these learners know other labels or columns: only those of the same can answer as one')
     with atomic_folder(path) as tmp:
         for i,ck in enumerate([first, *others], 1):
@@ -30,15 +30,18 @@ def save_bundle(
             write_checkpoint(folder, ck)
     return Path(path)
 
+def _question(ck): return {k: v for k,v in ck.task.items() if k != 'thresholds'}   # each direction has its own
+
 # %% ../nbs/15_inference.ipynb #a7f5def2
 def load_bundle(
     *paths,                      # folders that `save_bundle` wrote; all classifiers in them answer as one
     device=None,                 # where to compute, the CPU if not given
     precision: str = 'auto',     # what to multiply in: `float32`, `bf16`, or on a CPU `int8`; `auto` is the fastest here
+    head=None,                   # the module, for a model that was trained with a head of its trainer's own
 ) -> Classifier:
     "The classifier saved in a folder. Raises `CourseError` for one that is no bundle, broken or inconsistent"
     if not paths: raise CourseError('name the folder of a bundle: load_bundle(path)')
-    load = lambda p: [_load_member(f, device, precision) for f in _members(p)]
+    load = lambda p: [_load_member(f, device, precision, head) for f in _members(p)]
     loaded = [m for p in map(Path, paths) for m in read_whole(p, load)]
     return loaded[0] if len(loaded) == 1 else Ensemble(*loaded)
 
@@ -46,8 +49,8 @@ def _members(path):
     yield path
     yield from (f for f in (*sorted(path.glob('members/*')), *path.glob('also')) if f.is_dir())
 
-def _load_member(path, device, precision):
+def _load_member(path, device, precision, head):
     ck = load_checkpoint(path)
     if (stage := ck.config['stage']) != 'classifier':
         raise CourseError(f"{path} holds a model of stage {stage!r}, not a classifier: train one and save it with save_bundle")
-    return TextClassifier(ck, device, precision)
+    return TextClassifier(ck, device, precision, head)

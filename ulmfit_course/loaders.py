@@ -10,14 +10,15 @@ __all__ = ['LMLoader', 'LMDataLoaders', 'padding_share', 'length_batches', 'Text
 import numpy as np, pandas as pd, torch
 from fastai.data.core import DataLoaders, Datasets, TfmdLists
 from fastai.data.load import DataLoader
-from fastai.data.transforms import Categorize
 from fastai.text.data import Pad_Input, SortedDL, TensorText
 from fastai.torch_core import TitledStr
+from fastcore.foundation import L
 from fasttransform import DisplayedTransform, ItemTransform
 from .core import CourseError
 from .vocabulary import PAD, UNK, word_ids
 from .readers import join_fields
 from .tokenization import WordTokenizer
+from .targets import Classes, target_for
 from .streams import TokenStream
 
 # %% ../nbs/library/loaders.ipynb #2fe5e4a6
@@ -127,11 +128,10 @@ class RandomWindow(ItemTransform):
     def encodes(self, samples): return [(self.stretch(ids), *rest) for ids,*rest in samples]
 
 # %% ../nbs/library/loaders.ipynb #c2f40718
-def _check_rows(frame, labels, lens, max_tokens):
+def _check_rows(frame, target, lens, max_tokens):
     "Raise `CourseError` that names the first row with an unseen label or too many tokens"
     for row,label,n in zip(frame.index, frame.label, lens):
-        if label not in labels:
-            raise CourseError(f"label {label!r} in row {row} was not seen in training: remove the row or train with it")
+        if why := target.check(label, f' in row {row}'): raise CourseError(f"{why}: remove the row or train with it")
         if n > max_tokens:
             raise CourseError(f"the text in row {row} has {n:,} tokens, more than max_tokens={max_tokens:,}: "
                               "cut it into documents, or raise max_tokens")
@@ -165,18 +165,20 @@ def texts_and_labels(
     if isinstance(items, str): raise CourseError("expected a list of texts and got one string: write [text]")
     if isinstance(items, pd.DataFrame):
         as_read = 'text' in items and not set(text_cols) <= set(items)
-        cols, label = ['text'] if as_read else list(text_cols), label_col if label_col in items else 'label'
-        if missing := [c for c in (*cols, *[label]*with_labels) if c not in items]:
+        cols, own = ['text'] if as_read else list(text_cols), list(L(label_col)) if {*L(label_col)} <= {*items} else ['label']
+        if missing := [c for c in (*cols, *own*with_labels) if c not in items]:
             raise CourseError(f"the frame has no column {missing[0]!r}: it has {', '.join(map(repr, items.columns))}")
-        rows = list(items[cols[0]]) if len(cols) == 1 else items[cols].values.tolist()
-        labels = list(items[label]) if with_labels else []
+        values = lambda cols: list(items[cols[0]]) if len(cols) == 1 else items[cols].values.tolist()
+        rows, labels = values(cols), values(own) if with_labels else []
     else:
         rows, labels = list(items), []
         if with_labels:
             if not all(isinstance(o, (tuple, list)) and len(o) == 2 for o in rows):
                 raise CourseError("with labels, give a frame that has them, or pairs of text and label")
             rows, labels = [o for o,_ in rows], [l for _,l in rows]
-    return [text_of(i, o, text_cols) for i,o in enumerate(rows)], labels
+    return [text_of(i, o, text_cols) for i,o in enumerate(rows)], _as_items(labels)
+
+def _as_items(labels): return [list(l) if isinstance(l, tuple) else l for l in labels]   # to fastai a tuple is several items
 
 class Documents(Datasets):
     "Texts and their labels, which fastai's `Interpretation` asks for in pairs"
@@ -185,7 +187,7 @@ class Documents(Datasets):
 
 class DocumentLoaders(DataLoaders):
     "The loaders of labelled texts"
-    text_cols, label_col = ['text'], 'label'   # a learner that knows better says so
+    text_cols, label_col, target = ['text'], 'label', None   # a learner that knows better says so
     def test_dl(self,
         test_items,                 # a frame with the columns of the training, or a list of texts
         with_labels: bool = False,  # a frame with labels, or pairs, too
@@ -193,8 +195,8 @@ class DocumentLoaders(DataLoaders):
     ):                              # a loader, the longest text first; `get_preds` gives the order back
         "A loader of other texts"
         texts, labels = texts_and_labels(test_items, with_labels, self.text_cols, self.label_col)
-        if unseen := [l for l in labels if l not in list(self.vocab[1])]:
-            raise CourseError(f"label {unseen[0]!r} was not seen in training: the labels are {', '.join(map(str, self.vocab[1]))}")
+        if why := next(filter(None, map(self.target.check, labels)), None):
+            raise CourseError(f"{why}: the labels are {', '.join(map(str, self.target.labels))}")
         tls = [tl._new(o, split_idx=1) for tl,o in zip(self.train_ds.tls, [texts, labels][:1+with_labels])]
         if kwargs.pop('process', False): kwargs |= dict(get_idxs=lambda: list(range(len(texts))))   # `Interpretation` wants this order
         return self.valid.new(Documents(tls=tls), **kwargs)
@@ -202,7 +204,7 @@ class DocumentLoaders(DataLoaders):
     def new_empty(self):
         "As fastai's: the same without texts"
         new = super().new_empty()
-        new.text_cols, new.label_col = self.text_cols, self.label_col
+        new.text_cols, new.label_col, new.target = self.text_cols, self.label_col, self.target
         return new
 
 # %% ../nbs/library/loaders.ipynb #5d5f8380
@@ -217,26 +219,26 @@ def classifier_dataloaders(
     device=None,              # where the batches go, fastai's default if not given
     max_tokens: int = 20_000, # longer texts are refused
     window: int | None = None,  # train on so many tokens in a row of each text, drawn anew each time; on all if not given
+    target='class',           # what is asked: one of `tasks`, or a `Target`
 ) -> DataLoaders:
     "fastai `DataLoaders` of labelled texts, long texts with long ones. Raises `CourseError` for data that cannot train a classifier"
     for name,frame in (('training', train), ('validation', valid)):
         if not len(frame): raise CourseError(f"the {name} frame has no rows: give at least one text")
     if bs < 2: raise CourseError(f"bs={bs}: batch normalization needs two texts in a batch at least")
-    labels = list(labels) if labels is not None else sorted(set(train.label))
-    if len(labels) < 2:
-        raise CourseError(f"a classifier needs two classes or more, these texts have only {labels}: add texts of another label")
+    if labels is not None: target = Classes(labels)
+    elif isinstance(target, str): target = target_for(target, list(train.label))
     if hasattr(vocab, 'tokenizer'): vocab, tok, backwards = vocab.vocab, tok or vocab.tokenizer, backwards or vocab.backwards
     to_ids, n = TextToIds(vocab, tok, backwards), len(train)
     texts, ys = ([*train[c], *valid[c]] for c in ('text', 'label'))
     lens, splits = to_ids.keep(texts), [range(n), range(n, len(texts))]
-    _check_rows(train, labels, lens, max_tokens); _check_rows(valid, labels, lens[n:], max_tokens)
-    lists = [TfmdLists(texts, to_ids, splits=splits), TfmdLists(ys, Categorize(vocab=labels), splits=splits)]
-    cut = dict(before_batch=[RandomWindow(window), PadRight()]) if window else {}
+    _check_rows(train, target, lens, max_tokens); _check_rows(valid, target, lens[n:], max_tokens)
+    lists = [TfmdLists(texts, to_ids, splits=splits), TfmdLists(_as_items(ys), target.transforms(), splits=splits)]
+    cut = dict(before_batch=[RandomWindow(window), PadRight()]) if window and not target.pair else {}
     alone = n > bs and n % bs == 1   # a text alone has no batch to be normalized by
     datasets = Documents(tls=lists, dl_type=SortedDL)
     datasets._dbunch_type = DocumentLoaders
     dls = datasets.dataloaders(
         bs=bs, val_bs=2*bs, before_batch=PadRight(), device=device, num_workers=0, drop_last=alone,
         dl_kwargs=[dict(res=lens[:n], **cut), dict(val_res=lens[n:])])
-    dls.train.backwards = backwards
+    dls.train.backwards, dls.target = backwards, target
     return dls

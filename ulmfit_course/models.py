@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['words_en', 'card_fields', 'package', 'pretrained_dir', 'fastai_models', 'tokenizer_name', 'upgraded', 'Checkpoint',
            'tied_weights', 'int8_rows', 'packed', 'unpacked', 'write_checkpoint', 'save_checkpoint', 'load_config',
-           'read_whole', 'load_checkpoint', 'vocab_coverage', 'match_vocab', 'check_direction', 'check_loaders',
-           'check_tokenizer', 'check_coverage', 'tokenizer_of', 'hardware', 'save_lm', 'origin_of', 'as_call',
-           'card_and_recipe', 'list_models', 'catalogue', 'fastai_checkpoint', 'model_folder', 'load_pretrained',
-           'model_of', 'reverse_direction', 'in_direction', 'directions_of', 'in_domain', 'load_vocab_pickle',
-           'load_fastai_weights']
+           'classifier_of', 'read_whole', 'load_checkpoint', 'vocab_coverage', 'match_vocab', 'check_direction',
+           'check_loaders', 'check_tokenizer', 'check_coverage', 'tokenizer_of', 'hardware', 'save_lm', 'origin_of',
+           'as_call', 'card_and_recipe', 'list_models', 'catalogue', 'fastai_checkpoint', 'model_folder',
+           'load_pretrained', 'model_of', 'reverse_direction', 'in_direction', 'directions_of', 'in_domain',
+           'load_vocab_pickle', 'load_fastai_weights']
 
 # %% ../nbs/library/models.ipynb #a09585a1
 import os, pickle, platform, re, tarfile
@@ -31,8 +31,9 @@ from .schema import (Rule, chance, check, check_numbers, check_shapes, list_of, 
 from .tokenizer_base import Tokenizer, known_rules, rule_names
 from .tokenization import WordTokenizer, text_rules
 from .awd_lstm import language_model, lm_config
-from .documents import text_classifier
+from .documents import PairFields, text_classifier
 from .subwords import SubwordTokenizer
+from .targets import target_from
 from .loaders import TextToIds
 from .batching import StreamLoader
 
@@ -166,14 +167,23 @@ _kinds = {bool: truth, int: whole(1, 2**16), float: chance}
 _arch = {f'{k}?': _kinds[type(v)] for k,v in lm_config.items()} | {'n_layers?': whole(1, 100), 'pad_token?': whole(0, 1)}
 _names, _some_names = (list_of(text, 'a list of names', n) for n in (0, 1))
 _label = Rule('a name', lambda v: type(v) in (str, bool) or number.holds(v))
-_labels = Rule('a list of two or more different names', lambda v: list_of(_label, '', 2).holds(v) and len(set(v)) == len(v))
+_labels, _classes = (Rule(f'a list of {some}different names', lambda v, n=n: list_of(_label, '', n).holds(v) and len(set(v)) == len(v))
+                     for some,n in (('', 1), ('two or more ', 2)))
+_columns = Rule('a name, or a list of names', lambda v: text.holds(v) or _some_names.holds(v))
+_numbers = list_of(number, 'a list of numbers', 1)
 _code = Rule("a language's code", lambda v: text.holds(v) and re.fullmatch('[a-z]{2,3}', v))
 _tied = Rule('a dictionary of names', lambda v: type(v) is dict and all(map(text.holds, v.values())))
 _tokenizer = {'kind': text, 'language?': _code, 'rules?': _names, 'model?': text, ...: ...}
 _config = {'stage': maybe(text), 'arch': _arch, 'direction': one_of(*directions), 'tokenizer': _tokenizer, 'tied?': _tied,
            'card?': {'tokens_seen?': number, ...: ...}, ...: ...}
-_classifier = {'task': {'kind': text, 'labels': _labels, 'text_cols': _some_names, 'label_col': text, ...: ...},
-               'head': {'lin_ftrs?': maybe(whole(1, 2**16)), 'bptt?': whole(1, 10**9), 'max_len?': whole(1, 10**9)}, ...: ...}
+_classifier = {'task': {'kind': text, 'labels': _labels, 'text_cols': _some_names, 'label_col': _columns, 'pair?': truth, ...: ...},
+               'head': {'lin_ftrs?': maybe(whole(1, 2**16)), 'bptt?': whole(1, 10**9), 'max_len?': whole(1, 10**9), 'own?': text}, ...: ...}
+
+def _of_task(kind, n):
+    "What a task of a kind says besides, with `n` labels"
+    each = lambda rule, what: Rule(f'{what} for each of {n} labels', lambda v: type(v) is list and len(v) == n and all(map(rule.holds, v)))
+    if kind == 'regression': return {'mean?': each(number, 'a number'), 'spread?': each(number, 'a number'), 'y_range?': _numbers}
+    return {'labels': _classes} | ({'thresholds?': each(chance, 'a number from 0 to 1')} if kind == 'multilabel' else {})
 _of_kind = {'words': {'language': _code, 'rules': _names}} | {kind: {'rules': _names} for kind in SubwordTokenizer.kind}
 _vocab = Rule(f'a list of different words, {UNK} among them',
               lambda v: _names.holds(v) and UNK in v and len(v) > 1 and len(set(v)) == len(v) - max(0, v.count('xxfake')-1))
@@ -181,7 +191,9 @@ _vocab = Rule(f'a list of different words, {UNK} among them',
 def _checked(config, where):
     "A configuration that holds the form of its kind"
     check(config, _config, where)
-    if config['stage'] == 'classifier' or 'task' in config: check(config, _classifier, where)
+    if config['stage'] == 'classifier' or 'task' in config:
+        task = check(config, _classifier, where)['task']
+        check(config, {'task': _of_task(task['kind'], len(task['labels'])) | {...: ...}, ...: ...}, where)
     check(config, {'tokenizer': _of_kind.get(config['tokenizer']['kind'], {}) | {...: ...}, ...: ...}, where)
     return config
 
@@ -206,7 +218,18 @@ def load_config(
 def _wanted(config, n_words):
     "The shapes of the network that a configuration speaks of"
     if 'task' not in config: return shapes_by(lambda: language_model(n_words, config['arch']))
-    return shapes_by(lambda: text_classifier(n_words, len(config['task']['labels']), config['arch'], **config['head']))
+    shapes = shapes_by(lambda: classifier_of(n_words, config))
+    return {k: v for k,v in shapes.items() if k.startswith('0.')} if 'own' in config['head'] else shapes
+
+def classifier_of(
+    n_words:int, # of the vocabulary
+    config:dict, # of a checkpoint with a task
+    fld:int=0 # id of `xxfld`
+) -> torch.nn.Module: # with weights at random
+    "The network of a checkpoint; where the head was a user's own, with one of ours in its place. Raises `CourseError` for an unknown kind"
+    target, head = target_from(config['task']), {k: v for k,v in config['head'].items() if k != 'own'}
+    fields = PairFields(fld, config['direction'] == 'bwd') if target.pair else None
+    return text_classifier(n_words, target.n_out, config['arch'], fields=fields, **head)
 
 def _stored(file, tied):
     "The shapes of the weights in an open file, before any is read"
@@ -224,7 +247,9 @@ def _read(path):
     file, tied = path/'model.safetensors', config.pop('tied', {})
     try:
         with safe_open(file, 'pt') as f:
-            check_shapes(_stored(f, tied), _wanted(config, len(vocab)), file)
+            wanted, found = _wanted(config, len(vocab)), _stored(f, tied)
+            if 'own' in config.get('head', {}): found = {k: v for k,v in found.items() if k.startswith('0.')}
+            check_shapes(found, wanted, file)
             weights = unpacked({k: f.get_tensor(k) for k in f.keys()})
     except (SafetensorError, OSError) as e: raise CourseError(f"{file} is broken ({one_line(e)}); restore the folder") from None
     check_numbers(weights, file)

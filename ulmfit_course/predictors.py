@@ -8,16 +8,18 @@ __all__ = ['Classifier', 'TextClassifier', 'Ensemble']
 # %% ../nbs/library/predictors.ipynb #5e2578dc
 import csv
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 from pathlib import Path
 import numpy as np, pandas as pd, torch
 from fastcore.basics import patch
 from .core import CourseError, atomic_path, groups_of
-from .vocabulary import check_known, unknown_share
+from .schema import check_shapes, shapes_of
+from .vocabulary import FLD, check_known, unknown_share
 from .tables import no_halves, openers
 from .readers import beside, read_texts
+from .targets import Classes, Labels, target_from
 from .loaders import TextToIds, text_of
-from .models import Checkpoint
-from .documents import text_classifier
+from .models import Checkpoint, classifier_of
 from .backends import PooledEncoder, check_precision
 from .evaluation import mean_probs
 
@@ -25,8 +27,10 @@ from .evaluation import mean_probs
 class Classifier:
     "Texts in, labels and probabilities out; a subclass writes `of_texts`"
     labels, task, members = (), {}, ()
+    @cached_property
+    def target(self): return Classes(self.labels)   # what is asked
 
-    def of_texts(self, texts, bs): raise NotImplementedError   # probabilities `(n, n_class)` of checked texts
+    def of_texts(self, texts, bs): raise NotImplementedError   # answers `(n, n_class)` of checked texts: probabilities, or numbers
     def unknown_of(self, texts): return np.zeros(len(texts))   # of each checked text the share of words that the model does not know
     def judged(self, texts, bs): return self.of_texts(texts, bs), self.unknown_of(texts)   # both, where that saves work
 
@@ -58,27 +62,27 @@ class Classifier:
         return self.unknown_of(self.texts_of(texts))
 
     def predict(self,
-        text,   # one text; a row for several columns
-    ) -> tuple: # label, its index and the probabilities `(n_class,)`, the last two tensors
+        text,   # one text; a row for several columns, such as a pair
+    ) -> tuple: # label, its index and the probabilities `(n_class,)`, the last two tensors; of other targets what is said, and the answers twice
         "As fastai's `predict`"
-        probs = torch.from_numpy(self.probabilities([text])[0])
-        return self.labels[int(probs.argmax())], probs.argmax(), probs
+        answers = self.probabilities([text])
+        said, probs = self.target.said(answers)[0], torch.from_numpy(answers[0])
+        return said, self.target.decodes(torch.from_numpy(answers))[0], probs
 
     def predict_table(self,
         table: pd.DataFrame,  # as `read_texts` gives it: a column `text`, and others
         bs: int = 64,  # most texts of a batch
     ) -> pd.DataFrame: # as `predict_frame`
         "Predictions beside the other columns of a table"
-        probs, unknown = self.judged(list(table.text), bs)
-        said = dict(label=[self.labels[i] for i in probs.argmax(1)], probability=probs.max(1))
-        ours = pd.DataFrame(dict(text=table.text, **said))
-        ours = ours.assign(**{f'p_{l}': probs[:, i] for i,l in enumerate(self.labels)}, unknown=unknown)
+        answers, unknown = self.judged(list(table.text), bs)
+        said = pd.DataFrame(dict(self.target.table(answers), unknown=unknown), index=table.index)
+        ours = pd.concat([pd.DataFrame(dict(text=table.text)), said], axis=1)
         return beside(ours, table.drop(columns='text'))
 
     def predict_frame(self,
         texts,         # as for `texts_of`
         bs: int = 64,  # most texts of a batch
-    ) -> pd.DataFrame: # columns `text`, `label`, `probability`, `p_<label>` for each class, `unknown`, and the other columns of a frame
+    ) -> pd.DataFrame: # columns `text`, `label`, `probability`, `p_<label>` for each class, or what the target says, `unknown`, and the others
         "Predictions as a table, in the order of the texts; a column of a frame that has a name of ours becomes `given_<name>`"
         texts = _in_pandas(texts)
         given = isinstance(texts, pd.DataFrame) and len(texts)
@@ -145,12 +149,17 @@ class TextClassifier(Classifier):
         ck: Checkpoint,            # what `save_bundle` wrote
         device=None,               # where to compute, the CPU if not given
         precision: str = 'auto',   # what to multiply in: `float32`, `bf16`, or on a CPU `int8`; `auto` is the fastest here
+        head=None,                 # the module, for a model that was trained with a head of its trainer's own
     ):
         check_precision(precision, device or 'cpu')
-        self.config, self.task, self.labels = ck.config, ck.task, ck.task['labels']
+        self.config, self.task, self.target, self.labels = ck.config, ck.task, target_from(ck.task), ck.task['labels']
         self.device = torch.device(device or 'cpu')
         self.to_ids, self.members = TextToIds(ck.vocab, ck.tokenizer, ck.backwards), (self,)
-        self.model = text_classifier(len(ck.vocab), len(self.labels), ck.config['arch'], **ck.config['head'])
+        self.model = classifier_of(len(ck.vocab), ck.config, ck.vocab.index(FLD) if self.target.pair else 0)
+        if own := ck.config['head'].get('own'):
+            if head is None: raise CourseError(f"this model has a head of its trainer's own ({own}), and a bundle holds no code: give head={own}(...)")
+            self.model[1].layers = head
+            check_shapes(shapes_of(ck.weights), shapes_of(self.model.state_dict()), 'the model', 'give the head that it was trained with')
         self.model.load_state_dict(ck.weights)
         self.model.eval().to(self.device)
         self.encode = PooledEncoder(self.model[0], precision, self.device)
@@ -176,7 +185,7 @@ class TextClassifier(Classifier):
         return self._of_pooled(self.encode.batch(ids))
 
     def _of_pooled(self, pooled):
-        with torch.inference_mode(): return self.model[1].layers(pooled.to(self.device)).float().softmax(1).cpu().numpy()
+        with torch.inference_mode(): return self.target.answers(self.model[1].layers(pooled.to(self.device)).float()).cpu().numpy()
     def shares(self, ids): return np.array([unknown_share(o, self.to_ids.vocab) for o in ids])
 
     def of_texts(self, texts, bs): return self.of_ids(self.to_ids.ids(texts), bs)
@@ -191,11 +200,15 @@ class Ensemble(Classifier):
     def __init__(self,
         *members,  # classifiers of the same labels and columns
     ):
-        self.members, self.labels, self.task = members, members[0].labels, members[0].task
+        self.members, self.labels, self.task, self.target = members, members[0].labels, members[0].task, members[0].target
+        if any(type(m.target) is not type(self.target) or m.target.pair != self.target.pair for m in members):
+            raise CourseError('these models answer other questions: only those of the same can be averaged')
         if any(m.labels != self.labels for m in members):
             raise CourseError("these classifiers know other labels, or in another order: only those of the same labels can be averaged")
         if any(len(m.text_cols) != len(self.text_cols) for m in members):
             raise CourseError("these classifiers were trained on other columns: only those of the same columns can be averaged")
+        if isinstance(self.target, Labels):
+            self.target = self.target.but(thresholds=np.mean([m.target.thresholds for m in members], 0).tolist())
     def __repr__(self): return f"Ensemble({', '.join(map(repr, self.members))})"
     def of_texts(self, texts, bs): return mean_probs(*(m.of_texts(texts, bs) for m in self.members))
     def unknown_of(self, texts): return np.mean([m.unknown_of(texts) for m in self.members], 0)

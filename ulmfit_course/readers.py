@@ -6,7 +6,7 @@
 __all__ = ['imdb', 'rotten_tomatoes', 'imdb_full', 'read_text', 'reuters', 'join_fields', 'read_texts', 'beside', 'iter_texts']
 
 # %% ../nbs/library/readers.ipynb #dabc9f17
-import json, os, re
+import ast, json, os, re
 from collections import Counter
 from functools import lru_cache
 from importlib.util import find_spec
@@ -140,18 +140,70 @@ def _no_classes(labels):
     different = {*labels}
     if len(different) >= 10 and 2*len(different) > len(labels):
         return (f"{len(different):,} different labels for {len(labels):,} texts: that is a score, or a name for each row, not classes: "
-            "bin it, or name another column")
+            "bin it, or name another column; a score is learned with task='number'")
     for sign in '|;,':
         cells = {l: _parts(l, sign) for l in different if isinstance(l, str)}
         met = Counter(p for parts in cells.values() for p in {*parts} - {''})
         if several := sorted(l for l,parts in cells.items() if len(parts) > 1 and any(met[p] > 1 for p in parts)):
-            return (f"several labels in one cell ({_cut(several[0])!r}), and a text has one label here: train a classifier for each, on a "
-                f"column that says yes or no; or write another sign for {sign!r}, if it is one name")
+            return (f"several labels in one cell ({_cut(several[0])!r}), and a text has one label here: ask for "
+                f"task='multilabel', or train a classifier for each, on a column that says yes or no; or write another sign for {sign!r}, if it is one name")
 
 def _parts(label, sign):
     "What stands in a cell beside each other; it may be written as a list of Python"
     if re.fullmatch(r"\[(['\"]).*\1\]", label, re.S): label = label[1:-1]
     return [p.strip(' \'"') for p in label.split(sign)]
+
+# %% ../nbs/library/readers.ipynb #5b1ddd65
+def _label_sets(columns, name, min_classes, from_file):
+    "For each text the tuple of its labels: from a list, from a cell that names several, or from columns of yes and no"
+    if len(columns.columns) > 1: sets = list(zip(*(_flags(columns[c], name) for c in columns)))
+    else:
+        column = columns.iloc[:, 0]
+        cells = [_cell(o) for o in column]
+        sign = next((s for s in ';|,' if any(isinstance(o, str) and s in o for o in cells)), ';')
+        sets = [_members(o, sign) for o in cells]
+    for i,(names,row) in enumerate(zip(sets, columns.values), 1):
+        if names is None: raise CourseError(f"{name}, row {i}: {_cut(str(row[0]))!r} is no list of labels; write their names with ; between them")
+        if len(columns.columns) == 1 and not names:
+            raise CourseError(f"{name}, row {i}: the list of labels is empty; remove the row, or name a label for texts that have none of the others")
+    return [tuple(n for n in names if n is not None) for names in sets]
+
+def _cell(o):
+    "A list that was written as text, as a list"
+    if not isinstance(o, str) or not re.fullmatch(r'\s*\[.*\]\s*', o, re.S): return o
+    try: return ast.literal_eval(o.strip())
+    except (ValueError, SyntaxError): return o
+
+def _members(o, sign):
+    "The different labels of a cell, in their order; `None` for what is none"
+    if isinstance(o, str): o = o.split(sign)
+    if not isinstance(o, (list, tuple, set, np.ndarray)): return () if pd.api.types.is_scalar(o) and pd.isna(o) else None
+    names = [_label(n) for n in (sorted(o, key=str) if isinstance(o, set) else o)]
+    if not all(isinstance(n, (str, int, bool)) for n in names): return None
+    return tuple(dict.fromkeys(n for n in names if n != ''))
+
+_yes_no = {'0': False, '1': True, '0.0': False, '1.0': True, 'false': False, 'true': True, 'no': False, 'yes': True}
+
+def _flags(column, name):
+    "The column's name for each yes, `None` for each no"
+    said = [_yes_no.get(str(o).strip().lower()) for o in column]
+    if None in said:
+        i = said.index(None)
+        raise CourseError(f"{name}, row {i+1}, column {column.name!r}: {_cut(str(column.iloc[i]))!r} is neither yes nor no; write 0 or 1")
+    return [column.name if yes else None for yes in said]
+
+def _numbers(columns, name, min_classes, from_file):
+    "For each text its number, or the tuple of its numbers"
+    read = [[_number(o, name, i, c) for i,o in enumerate(columns[c], 1)] for c in columns]
+    return read[0] if len(read) == 1 else list(zip(*read))
+
+def _number(o, name, i, col):
+    try: value = float('nan') if isinstance(o, (bool, np.bool_)) else float(o)
+    except (TypeError, ValueError): value = float('nan')
+    if np.isfinite(value): return value
+    raise CourseError(f"{name}, row {i}, column {col!r}: {_cut(str(o))!r} is no number; fill or remove the row, or name another column")
+
+_read_labels = {'class': lambda columns, *args: _labels(columns.iloc[:, 0], *args), 'multilabel': _label_sets, 'number': _numbers}
 
 # %% ../nbs/library/readers.ipynb #06a2aaa1
 def _checked(frame, name):
@@ -197,42 +249,46 @@ def _absent(col, name, frame, cols, labels, separator):
 def read_texts(
     source, # a folder, a file, or a data frame
     text_cols='text', # the column of the texts, or several
-    label_col:str=None, # the column of the labels; none for unlabelled text
+    label_col:str=None, # the column of the labels; none for unlabelled text; several for several numbers, or for labels of yes and no
     min_classes:int=2, # fewer different labels are refused; 1 for texts to be judged
-    keep:bool=False # keep the other columns, too
+    keep:bool=False, # keep the other columns, too
+    kind:str='class' # what a label is: `class`, `multilabel` (a tuple of names) or `number` (one, or a tuple of several)
 ) -> pd.DataFrame: # columns `text` and, if asked for, `label`; the index of a frame, else 0, 1, 2, ...; in `attrs['found']` what was read
     "Texts from anywhere; whatever is wrong with them is a `CourseError` of one line"
-    cols, label_col = [clean_name(c) for c in ([text_cols] if isinstance(text_cols, str) else text_cols)], _one_label(label_col)
+    cols, labels = [clean_name(c) for c in ([text_cols] if isinstance(text_cols, str) else text_cols)], _label_cols(label_col, kind)
     name, frame, from_file = 'the data frame', source, not isinstance(source, pd.DataFrame)
     if from_file:
         name, path = str(source), Path(source)
         if not path.exists(): raise CourseError(f"{name} does not exist: check the path")
-        frame = _folder(path, label_col is not None) if path.is_dir() else read_table(path, cols, label_col)
+        frame = _folder(path, bool(labels)) if path.is_dir() else read_table(path, cols, labels[0] if labels else None)
     if not len(frame): raise CourseError(f"{name} has no rows: give at least one text")
-    attrs, labels = frame.attrs if from_file else {}, [label_col]*(label_col is not None)
+    attrs = frame.attrs if from_file else {}
     frame = frame.set_axis([clean_name(c) for c in frame.columns], axis=1)
     for c in (*cols, *labels):
         if c not in frame: raise CourseError(_absent(c, name, frame, cols, labels, attrs.get('separator')))
     if (twice := frame.columns[frame.columns.duplicated()]).size:
         raise CourseError(f"{name} has two columns with the name {twice[0]!r}: rename one of them")
     out = pd.DataFrame({'text': _checked(frame[cols], name)}, index=frame.index)
-    if labels: out['label'] = _labels(frame[label_col], name, min_classes, from_file)
+    if labels: out['label'] = pd.Series(_read_labels[kind](frame[labels], name, min_classes, from_file), out.index)
     if keep: out = beside(out, frame.drop(columns=[*labels, *(cols if len(cols) == 1 else [])]))
-    out.attrs = dict(found='; '.join([_found(Path(name).name or name, out, cols, label_col), *attrs.get('notes', [])]))
+    out.attrs = dict(found='; '.join([_found(Path(name).name or name, out, cols, labels, kind), *attrs.get('notes', [])]))
     return out
 
-def _one_label(col):
-    "The column of the labels, of which there is one"
-    if not isinstance(col, (list, tuple)): return clean_name(col)
-    if len(col) == 1: return clean_name(col[0])
-    raise CourseError(f"the label columns {_few(col)} were named, and a text has one label here: train a classifier for each column")
+def _label_cols(col, kind):
+    "The columns of the labels; of classes there is one"
+    cols = [] if col is None else [clean_name(c) for c in (col if isinstance(col, (list, tuple)) else [col])]
+    if kind != 'class' or len(cols) < 2: return cols
+    raise CourseError(f"the label columns {_few(col)} were named, and a text has one label here: train a classifier for each column, "
+                      "or one of several labels with task='multilabel'")
 
-def _found(name, texts, cols, label_col):
+def _found(name, texts, cols, labels, kind):
     "What was read, on one line"
     what = f"{name}: {len(texts):,} row{'s'*(len(texts) > 1)}; text from column{'s'*(len(cols) > 1)} {_few(cols)}"
     if all(re.fullmatch(r'[-+\d.,\s]+', t) for t in texts.text): what += ', which holds numbers only'
-    if label_col is None: return what
-    counts = Counter(texts.label).most_common()
+    if not labels: return what
+    label_col = ', '.join(labels)
+    if kind == 'number': return f"{what}; {label_col}: {np.min(list(texts.label)):g} to {np.max(list(texts.label)):g}"
+    counts = Counter(l for o in texts.label for l in (o if isinstance(o, tuple) else [o])).most_common()
     shown = [f'{_cut(l) if str(l)[0].isalpha() and str(l).isprintable() else repr(_cut(l))} {n:,}' for l,n in counts[:12]]
     return f"{what}; {label_col}: {', '.join(shown)}" + f', and {len(counts)-12} more'*(len(counts) > 12)
 

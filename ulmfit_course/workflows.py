@@ -14,11 +14,12 @@ from .recipes import ClassifierRecipe, directions
 from .vocabulary import check_known, max_unknown, unknown_share
 from .readers import iter_texts, read_texts
 from .data import split
+from .targets import tasks
 from .streams import TokenStream, held_out
 from .models import directions_of, in_direction, load_pretrained, model_of
-from .evaluation import beside_baseline, scores
+from .baselines import beside_baseline
 from .pretraining import evaluate_lm, unseen_texts
-from .classifier import train_classifier
+from .classifier import text_columns, train_classifier
 from .predictors import Classifier
 from .inference import save_bundle
 
@@ -33,20 +34,23 @@ def train_on(
     direction:str=None, # `fwd`, `bwd` or `both`; if not given both, where there is a model for each
     max_unknown:float=max_unknown, # refuse texts of which the model does not know a larger share of the words
     say=None, # called with what was found in the data, before the training; progress is shown, too
+    task:str='class', # what is asked: one of `tasks`
+    y_range=None, # the least and the greatest number that can be answered
     **changes # settings that differ from the recipe
 ) -> dict: # `bundle`, `read`, `model`, `n_labels`, `unknown`, and scores on what was held out: `valid`, `tfidf`
     "Train a classifier and save it. Raises `CourseError` before any work"
     check_folder(out)
-    texts, began = read_texts(data, text_cols, label_col), time.perf_counter()
+    text_cols, kind = text_columns(task, text_cols), tasks[task][0].reads
+    texts, began = read_texts(data, text_cols, label_col, kind=kind), time.perf_counter()
     read = texts.attrs.pop('found')
     ways = directions_of(model)
     direction = direction or ('both' if len(ways) > 1 else ways[0])
     for d in {*(directions if direction == 'both' else [direction])} - {*ways}: in_direction(model, d)   # which says why it cannot
     if say: say(read)
     texts.index += 1  # as rows are counted in the messages
-    parts = split(texts, valid=valid, test=0.)
+    parts = texts.assign(split=split(texts if kind == 'class' else texts[['text']], valid=valid, test=0.).split)   # only classes have shares
     train, held_out = (parts[parts.split == n] for n in ('train', 'valid'))
-    how = dict(direction=direction, text_cols=text_cols, label_col=label_col, max_unknown=max_unknown, bar=bool(say))
+    how = dict(direction=direction, text_cols=text_cols, label_col=label_col, max_unknown=max_unknown, bar=bool(say), task=task, y_range=y_range)
     learners = L(train_classifier(train, held_out if len(held_out) else None, model, **how, **changes))
     about = dict(data=Path(data).name, model=str(model), n_labels=len(train), unknown=learners[0].unknown)
     save_bundle(learners, out, **about)   # before anything else is tried with it
@@ -66,14 +70,15 @@ def evaluate_on(
 ) -> dict: # as `scores`, with `unknown`, the share of unknown words, and `seconds`
     "Judge a classifier on labelled texts. Raises `CourseError` for a label that it does not know"
     began = time.perf_counter()
-    frame = read_texts(data, model.columns_of(text_cols), label_col or model.task['label_col'], min_classes=1)
-    known = {str(l): l for l in model.labels}
-    for i,l in enumerate(frame.label, 1):
-        if str(l) in known: continue
-        raise CourseError(f"{data}, row {i}: label {l!r} was not seen in training; the bundle knows {', '.join(known)}")
+    target = model.target
+    frame = read_texts(data, model.columns_of(text_cols), label_col or model.task['label_col'], min_classes=1, kind=target.reads)
+    labels, known = list(frame.label), {str(l): l for l in model.labels}
+    if target.reads == 'class': labels = [known.get(str(l), l) for l in labels]   # of a file all are names
+    for i,l in enumerate(labels, 1):
+        if why := target.check(l): raise CourseError(f"{data}, row {i}: {why}; the bundle knows {', '.join(known)}")
     texts = list(frame.text)
     unknown = model.require_known(texts, max_unknown)
-    result = scores(model.labels, [known[str(l)] for l in frame.label], model.of_texts(texts, 64))
+    result = target.scores(labels, model.of_texts(texts, 64))
     return dict(result, unknown=unknown, seconds=round(time.perf_counter()-began, 2))
 
 # %% ../nbs/library/workflows.ipynb #467f0ebb
