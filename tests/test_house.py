@@ -10,11 +10,12 @@ library = root/'ulmfit_course'
 floors = '''
 core recipes
 schema vocabulary tables readers datasets duplicates lstm
-detokenization tokenizer_base data tokenization awd_lstm targets documents
+detokenization tokenizer_base cleaning data tokenization awd_lstm targets documents
 subwords fast_tokens
 streams loaders batching
 training models onnx_graph backends features heads
-evaluation baselines generator generation learners pretraining lm_finetuning outputs classifier
+evaluation baselines generator generation learners pretraining lm_finetuning
+augmentation inputs taggers tagging seq2seq sequences outputs classifier
 figures interpretation predictors inference export workflows
 panels training_widgets widgets report demo speedrun lab doctor
 cli all __main__'''.split()

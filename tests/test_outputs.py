@@ -1,7 +1,6 @@
 "Every target: trained, saved, loaded, asked, judged, by call and by command; what is no label of its task is refused"
 import json
-from functools import partial
-import numpy as np, pandas as pd, pytest, torch
+import numpy as np, pandas as pd, pytest
 from torch import nn
 from ulmfit_course.classifier import train_classifier
 from ulmfit_course.core import CourseError
@@ -11,8 +10,7 @@ from ulmfit_course.loaders import classifier_dataloaders
 from ulmfit_course.models import load_pretrained
 from ulmfit_course.outputs import *
 from ulmfit_course.predictors import Ensemble, TextClassifier
-from ulmfit_course.readers import read_texts
-from ulmfit_course.targets import Classes, Labels, Numbers, target_of, tasks
+from ulmfit_course.targets import Classes, Labels, Numbers, tasks
 from ulmfit_course.workflows import evaluate_on, train_on
 
 good, bad = ['A wonderful film with a fine story.', 'I loved every minute of it.', 'Great acting and lovely music.'], ['A dull film without a story.', 'I hated every minute of it.', 'Poor acting and awful music.']
@@ -144,3 +142,26 @@ def test_a_report_agrees_with_scikit_learn():
     report = label_report(target, list(y), probs)
     for ours, theirs in (('a', 'a'), ('macro', 'macro avg'), ('weighted', 'weighted avg')): assert report.f1[ours] == pytest.approx(expected[theirs]['f1-score'])
     assert report.f1['micro'] == pytest.approx(expected['accuracy'])
+
+def test_tags_and_sequences_by_command(tmp_path, capsys):
+    from ulmfit_course.cli import main
+    from ulmfit_course.taggers import Tagger
+    from ulmfit_course.workflows import opened
+    rows = [dict(tokens=['Anna', 'Lee', 'saw', city, '.'], tags=['B-PER', 'I-PER', 'O', 'B-LOC', 'O']) for city in ('Paris', 'Rome', 'Vienna', 'Oslo')*8]
+    data, out = tmp_path/'w.jsonl', str(tmp_path/'tagger')
+    data.write_text('\n'.join(map(json.dumps, rows)))
+    ask = lambda *args: (main([*map(str, args), '--json']), capsys.readouterr())[1]
+    done = json.loads(ask('train', '--task', 'tags', '--model', 'wiki-small', '--data', data, '--out', out, '--valid', '0').out)
+    assert done['n_texts'] == len(rows) and isinstance(opened(out), Tagger)
+    span = json.loads(ask('predict', out, 'Anna Lee saw Paris.').out)[0]['spans'][0]
+    assert (span['text'], span['start'], span['end']) == ('Anna Lee', 0, 8)
+    assert json.loads(ask('evaluate', out, '--data', data).out)['f1'] > 0.9
+    assert 'answers alone' in ask('predict', out, 'a', '--members', out).err
+    table, written = tmp_path/'p.csv', str(tmp_path/'written')
+    pd.DataFrame(dict(text=[f'say {w}' for w in ('one', 'two', 'three')*8], target=['one', 'two', 'three']*8)).to_csv(table, index=False)
+    json.loads(ask('train', '--task', 'sequence', '--model', 'wiki-small', '--data', table, '--out', written, '--valid', '0').out)
+    assert {'text', 'written'} == set(json.loads(ask('predict', written, 'say one').out)[0])
+    assert 'rouge_l' in json.loads(ask('evaluate', written, '--data', table).out)
+    assert "has no column 'tokens'" in ask('train', '--task', 'tags', '--model', 'wiki-small', '--data', table, '--out', tmp_path/'t').err
+    data.write_text(json.dumps(dict(tokens=['a', 'b'], tags=['O'])))
+    assert 'has 2 words and 1 tags' in ask('train', '--task', 'tags', '--model', 'wiki-small', '--data', data, '--out', tmp_path/'t').err

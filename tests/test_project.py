@@ -145,7 +145,7 @@ def test_metadata_stand_in_settings_only():
     version = s['version']
     for name in ('setup.py', 'pyproject.toml', 'ulmfit_course/__init__.py'): assert version not in (root/name).read_text('utf8')
 
-def requirements(s): return ' '.join(s[k] for k in ('requirements', 'lab_requirements', 'parquet_requirements', 'dev_requirements')).split()
+def requirements(s): return ' '.join(s[k] for k in ('requirements', 'lab_requirements', 'parquet_requirements', 'inputs_requirements', 'dev_requirements')).split()
 
 def test_installed_metadata_are_those_of_settings():
     import ulmfit_course

@@ -11,6 +11,7 @@ import copy, json, os, time
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 import numpy as np, torch
+from fastcore.basics import patch
 from torch import Tensor
 from .core import CourseError, cache_dir, processor, text_hash, write_json
 from .vocabulary import pad
@@ -158,6 +159,7 @@ def batches(
     order = sorted(range(len(lens)), key=lambda i: -lens[i])
     for s in range(0, len(order), bs): yield order[s:s+bs]
 
+# %% ../nbs/library/backends.ipynb #7ee97b09
 class PooledEncoder:
     "An encoder at work: ids of texts in, what the head sees of them out. It keeps nothing from one call to the next"
     def __init__(self,
@@ -181,12 +183,6 @@ class PooledEncoder:
     ) -> Tensor:         # of the texts, or of the pairs
         "What a head sees"
         return pooled if self.fields is None else side_by_side(*pooled.chunk(2))
-
-    def batch(self,
-        ids: list,  # arrays of token ids
-    ) -> Tensor:    # `(len(ids), 3*emb_sz)`
-        "One batch by torch, whatever the precision"
-        return self.joined(self._batch(self.texts(ids)))
 
     def _batch(self, ids):
         "The longest text first, padded, read"
@@ -229,6 +225,15 @@ class PooledEncoder:
             if at: at(done/len(ids))
         return pooled
 
-    def key(self) -> str:
-        "A name for what it says of a text: weights, precision, how much is pooled"
-        return text_hash([weights_hash(self.encoder.module), self.precision, self.encoder.bptt, self.encoder.max_len])
+# %% ../nbs/library/backends.ipynb #2eae1933
+@patch
+def batch(self:PooledEncoder,
+    ids: list,  # arrays of token ids
+) -> Tensor:    # `(len(ids), 3*emb_sz)`
+    "One batch by torch, whatever the precision"
+    return self.joined(self._batch(self.texts(ids)))
+
+@patch
+def key(self:PooledEncoder) -> str:
+    "A name for what it says of a text: weights, precision, how much is pooled"
+    return text_hash([weights_hash(self.encoder.module), self.precision, self.encoder.bptt, self.encoder.max_len])

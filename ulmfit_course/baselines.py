@@ -43,19 +43,20 @@ class PairCounts:
         return hstack([a, b, shared, abs(a-b), csr_matrix(shared.sum(1))]).tocsr()   # last the cosine
     def fit_transform(self, texts, y=None): return self.fit(texts).transform(texts)
 
-# %% ../nbs/library/baselines.ipynb #c3df7b3c
+# %% ../nbs/library/baselines.ipynb #4dda5e7e
 def plain_answers(
     train: pd.DataFrame,  # columns `text` and `label`, as `read_texts` gives them
     test: pd.DataFrame,   # column `text`
     target: Target,       # what is asked
 ) -> tuple:               # answers `(n_test, n_columns)` in the target's order, and the target, with the baseline's own thresholds
     "What TF-IDF and a linear model answer"
-    from sklearn.linear_model import LogisticRegression, RidgeCV
+    from sklearn.linear_model import LogisticRegression, Ridge
+    from sklearn.model_selection import GridSearchCV
     from sklearn.multiclass import OneVsRestClassifier
     from sklearn.pipeline import make_pipeline
     counts, y = PairCounts() if target.pair else _counts(len(train)), train.label
     if isinstance(target, Numbers):
-        pipe = make_pipeline(counts, RidgeCV(np.logspace(-1, 3, 9)))
+        pipe = make_pipeline(counts, GridSearchCV(Ridge(solver='sparse_cg'), dict(alpha=[0.3, 1, 3, 10]), cv=3, scoring='neg_mean_squared_error'))
         return _with_words(lambda: pipe.fit(train.text, target.encoded(y).numpy())).predict(test.text).reshape(len(test), -1), target
     linear = LogisticRegression(C=10, max_iter=1000)
     if not isinstance(target, Labels):
@@ -63,8 +64,9 @@ def plain_answers(
         return pipe.predict_proba(test.text)[:, [list(pipe.classes_).index(l) for l in target.labels]], target
     pipe, known = make_pipeline(counts, OneVsRestClassifier(linear)), target.encoded(y).numpy()
     part = np.arange(len(train)) % 5
-    halves = [_with_words(lambda k=k: pipe.fit(train.text[part != k], known[part != k])).predict_proba(train.text[part == k]) for k in range(5)]
-    thresholds = best_thresholds(np.concatenate([known[part == k] for k in range(5)]), np.concatenate(halves))
+    fit = lambda rows: _with_words(lambda: pipe.fit(train.text[rows], known[rows]))
+    held = [fit(part != k).predict_proba(train.text[part == k]) for k in range(5)]
+    thresholds = best_thresholds(np.concatenate([known[part == k] for k in range(5)]), np.concatenate(held))
     return pipe.fit(train.text, known).predict_proba(test.text), target.but(thresholds=thresholds)
 
 # %% ../nbs/library/baselines.ipynb #fca71ee2

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['shipped', 'list_datasets', 'load_dataset', 'film_sentences']
 
-# %% ../nbs/library/datasets.ipynb #f7dbfa85
-import json, lzma, os, sys, tarfile
+# %% ../nbs/library/datasets.ipynb #3208d15b
+import json, lzma, os, tarfile
 from functools import cache
 from pathlib import Path
 import pandas as pd, ulmfit_course
@@ -20,7 +20,7 @@ def list_datasets() -> pd.DataFrame: # a row for each: `name`, `task`, `license`
     "The data sets of the tasks"
     return pd.DataFrame(json.loads((shipped/'sets.json').read_text('utf8'))).fillna('')
 
-# %% ../nbs/library/datasets.ipynb #5a932cb6
+# %% ../nbs/library/datasets.ipynb #1847f4d9
 def load_dataset(
     name:str, # as in `list_datasets`
     part:str=None, # `train`, `validation` or `test`; all if not given
@@ -38,7 +38,7 @@ def load_dataset(
 
 @cache
 def _credit(name, whose, license, warning):
-    print(f'{name}: {whose}; {license}' + f'. Mind: {warning}'*bool(warning), file=sys.stderr)
+    print(f'{name}: {whose}; {license}' + f'. Mind: {warning}'*bool(warning))
 
 def _place(name, there, folder):
     "The file of a set; one that does not ship lies in the user's folder"
@@ -46,7 +46,7 @@ def _place(name, there, folder):
     folder = folder or os.environ.get('ULMFIT_COURSE_TASKS')
     path = Path(folder or '')/f'{name}.jsonl.xz'
     if folder and path.is_file(): return path
-    raise CourseError(f"{name} does not ship with the course: put {name}.jsonl.xz into a folder, and name the folder in ULMFIT_COURSE_TASKS")
+    raise CourseError(f"{name} does not ship with the course: put {name}.jsonl.xz into a folder, and name it in ULMFIT_COURSE_TASKS")
 
 def _rows(path):
     try:
@@ -54,7 +54,7 @@ def _rows(path):
     except (OSError, EOFError, ValueError, lzma.LZMAError) as e:
         raise CourseError(f"{path} is broken ({one_line(e)}): fetch it again") from None
 
-# %% ../nbs/library/datasets.ipynb #a9da88fb
+# %% ../nbs/library/datasets.ipynb #dae82286
 def film_sentences(
     path=None, # the unpacked source, or the folder with `movieReviewSnippets_GroundTruth.txt`; else `ULMFIT_COURSE_TASKS`
 ) -> pd.DataFrame: # columns `text` and `rating`, -4 to 4; 10,605 rows
@@ -64,8 +64,8 @@ def film_sentences(
     else:
         packed = next(folder.rglob('hutto_ICWSM_2014.tar.gz'), None) if folder.is_dir() else None
         if packed is None:
-            raise CourseError(f"{folder} holds no {name}: fetch it with `pip download --no-deps --no-binary :all: vaderSentiment==0.5`, unpack it, "
-                              "and name its folder in ULMFIT_COURSE_TASKS")
+            raise CourseError(f"{folder} holds no {name}: fetch it with `pip download --no-deps --no-binary :all: vaderSentiment==0.5`, "
+                              "unpack it, and name its folder in ULMFIT_COURSE_TASKS")
         with tarfile.open(packed) as tar: lines = tar.extractfile(next(m for m in tar if m.name.endswith(name))).read()
     rows = [line.split('\t') for line in lines.decode('cp1252', 'replace').splitlines() if line.strip()]
     return pd.DataFrame(dict(text=[r[-1].strip() for r in rows], rating=[float(r[1]) for r in rows]))

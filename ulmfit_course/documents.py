@@ -43,7 +43,7 @@ class PoolingLinearClassifier(nn.Module):
     def pool(self, input): return concat_pool(*input)   # states and mask, as `SentenceEncoder` gives them
     def forward(self, input): return self.layers(self.pool(input)), input[0], input[0]
 
-# %% ../nbs/library/documents.ipynb #199b0864
+# %% ../nbs/library/documents.ipynb #8d1f00ae
 class PairFields:
     "Cuts the ids of a pair, as `join_fields` wrote it, into those of its two texts"
     def __init__(self,
@@ -56,7 +56,8 @@ class PairFields:
         "Raises `CourseError` where there are not two fields"
         ids = ids[::-1] if self.backwards else ids
         at = np.flatnonzero(ids == self.fld)
-        if len(at) != 2: raise CourseError(f"a pair has two texts, and this row has {max(1, len(at))}: name two text columns, or give (a, b)")
+        if (n := len(at)) != 2:
+            raise CourseError(f"a pair has two texts, and this row has {max(1, n)}: name two text columns, or give (a, b)")
         texts = [np.append(ids[:at[0]], o) for o in (ids[at[0]+2:at[1]], ids[at[1]+2:])]   # what stood before the fields begins both
         texts = [o if len(o) else ids[:1] for o in texts]
         return [o[::-1].copy() for o in texts] if self.backwards else texts

@@ -9,7 +9,7 @@ __all__ = ['predictions', 'tfidf_baseline', 'scores', 'mean_probs', 'same_length
 # %% ../nbs/library/evaluation.ipynb #ceb0f1f3
 import difflib
 import numpy as np, pandas as pd
-from .core import CourseError, one_line
+from .core import CourseError
 from .targets import Classes
 from .training import silent
 

@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['freedoms', 'SolvedHead', 'best_C', 'out_of_fold']
 
-# %% ../nbs/library/heads.ipynb #6f4f393f
-import numpy as np, torch
+# %% ../nbs/library/heads.ipynb #d379c620
+import torch
 
-# %% ../nbs/library/heads.ipynb #3a2dfd3e
+# %% ../nbs/library/heads.ipynb #7cfe030a
 def _classes(x, y, C, balanced=False):
     "A row for each class; of two classes one row, for the second"
     from sklearn.linear_model import LogisticRegression
@@ -36,9 +36,12 @@ def _each_label(x, y, C):
 def _numbers(x, y, C):
     "Ridge regression; the features have no mean"
     x, y = x.double(), y.double()
-    inner = x.t() @ x
+    few = len(x) < x.shape[1]   # then the texts among themselves are the smaller system
+    inner = x @ x.t() if few else x.t() @ x
     inner.diagonal().add_(1/C)
-    return torch.linalg.solve(inner, x.t() @ (y-y.mean(0))).t().float(), y.mean(0).float()
+    solve = lambda right: torch.linalg.solve(inner, right)
+    weight = x.t() @ solve(y-y.mean(0)) if few else solve(x.t() @ (y-y.mean(0)))
+    return weight.t().float(), y.mean(0).float()
 
 _solvers = dict(classification=_two_rows, binary=_classes, multilabel=_each_label, regression=_numbers)
 
@@ -68,7 +71,7 @@ class SolvedHead:
         "What the head gives"
         return (x-self.mean)/(self.var+self.eps).sqrt() @ self.weight.t() + self.bias
 
-# %% ../nbs/library/heads.ipynb #d68582af
+# %% ../nbs/library/heads.ipynb #72bfb30a
 freedoms = 2e-5, 1e-4, 5e-4, 0.002, 0.01, 0.05
 
 def best_C(
@@ -79,10 +82,14 @@ def best_C(
     **kw               # for `SolvedHead`
 ) -> float:            # one of `freedoms`
     "The freedom with which a head does best on texts that it was not solved on"
-    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))[:4000]
+    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))[:2000]
     held, rest = order[:max(1, len(order)//5)], order[max(1, len(order)//5):]
     if y.dim() == 1 and len(y[rest].unique()) < len(y.unique()): return SolvedHead.__init__.__defaults__[0]   # too few of a class
-    return min(freedoms, key=lambda C: float(loss(SolvedHead(x[rest], y[rest], C, **kw)(x[held]), y[held])))
+    best, least = None, float('inf')
+    for C in freedoms:
+        if (now := float(loss(SolvedHead(x[rest], y[rest], C, **kw)(x[held]), y[held]))) > least: break
+        best, least = C, now
+    return best
 
 def out_of_fold(
     x: torch.Tensor,   # features

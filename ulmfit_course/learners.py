@@ -17,6 +17,7 @@ from fastai.losses import CrossEntropyLossFlat
 from fastai.metrics import Perplexity
 from fastai.text.learner import LMLearner as FastaiLMLearner, TextLearner
 from fastai.text.models import awdlstm as fastai_awdlstm
+import fastai.text.all  # noqa: F401 (which gives a learner `summary`, `lr_find` and others)
 from fastai.text.models.awdlstm import awd_lstm_clas_split, awd_lstm_lm_split
 from fastai.torch_core import join_path_file
 from fastcore.basics import patch
@@ -233,7 +234,7 @@ def language_model_learner(
 # %% ../nbs/library/learners.ipynb #460fac04
 class ClassifierLearner(CourseLearner, TextLearner):
     "fastai's text learner, whose files know their vocabulary, tokenizer and direction"
-    target, lin_ftrs, own_head = None, None, None   # what is asked; features between the head's two layers; the kind of a head of the user's
+    target, lin_ftrs, own_head = None, None, None   # what is asked; features between the head's layers; the class of a user's own head
     @property
     def words(self): return words_of(self.dls)
     @property
@@ -269,7 +270,8 @@ class ClassifierLearner(CourseLearner, TextLearner):
         def text(row):
             tokens = [self.words[i] for i in row if self.words[i] != PAD]
             return tok.decode((tokens[::-1] if self.backwards else tokens)[:trunc_at])
-        shown = pd.DataFrame(dict(text=[text(r) for r in x[:max_n].tolist()], label=labels[:max_n], predicted=self.target.said(probs)[:max_n]))
+        said = self.target.said(probs)[:max_n]
+        shown = pd.DataFrame(dict(text=[text(r) for r in x[:max_n].tolist()], label=labels[:max_n], predicted=said))
         return shown.assign(probability=probs.max(1)[:max_n]) if isinstance(self.target, Classes) else shown
 
 # %% ../nbs/library/learners.ipynb #c2d34105
@@ -282,7 +284,7 @@ def unknown_in(
     ids = [np.asarray(texts[i][0]) for i in range(0, len(texts), max(1, len(texts)//n))]
     return unknown_share(np.concatenate(ids), words_of(dls))
 
-# %% ../nbs/library/learners.ipynb #93703b93
+# %% ../nbs/library/learners.ipynb #c735ce8c
 def asked_of(
     dls,           # loaders
     target=None,   # one of `tasks`, or a `Target`; if not given, what the labels say
@@ -293,11 +295,13 @@ def asked_of(
     if isinstance(target, str):
         cls, pair = tasks[check_task(target)]
         alike = cls is type(found) or {cls, type(found)} <= {Classes, YesNo}
-        if not alike: raise CourseError(f"target={target!r}, but the labels of these loaders are those of {type(found).__name__}: build the loaders with target={target!r}")
+        if not alike:
+            raise CourseError(f"target={target!r}, but the labels of these loaders are those of {type(found).__name__}: "
+                              f"build the loaders with target={target!r}")
         target = cls(found.labels, pair, **found.settings)
     target = target or found
     if y_range is None: return target
-    if not isinstance(target, Numbers): raise CourseError(f"y_range is for numbers, and these labels are {type(target).__name__}")
+    if not isinstance(target, Numbers): raise CourseError("y_range is for numbers, and the labels of these loaders are classes")
     return target.but(y_range=list(map(float, y_range)))
 
 def checked_head(
@@ -310,7 +314,8 @@ def checked_head(
     try: shape = tuple(head.eval()(torch.zeros(2, wide)).shape)
     except Exception as e: raise CourseError(f"the head does not take pooled states of {wide} features: {one_line(e)}") from None
     finally: head.train(was)
-    if shape != (2, target.n_out): raise CourseError(f"of two texts the head gives {shape}, and {(2, target.n_out)} is asked for: end it with nn.Linear(..., {target.n_out})")
+    if shape != (2, n := target.n_out):
+        raise CourseError(f"of two texts the head gives {shape}, and {(2, n)} is asked for: end it with nn.Linear(..., {n})")
     return head
 
 class OwnLoss:
@@ -319,7 +324,7 @@ class OwnLoss:
         loss,  # `loss(logits, y)`
         target: Target,  # what is asked
     ):
-        self.loss, self.activation, self.decodes = loss, getattr(loss, 'activation', target.answers), getattr(loss, 'decodes', target.decodes)
+        self.loss, self.activation, self.decodes = loss, target.answers, target.decodes
     @property
     def reduction(self): return self.loss.reduction
     @reduction.setter
@@ -365,7 +370,8 @@ def text_classifier_learner(
     fields = PairFields(words.index(FLD), backwards) if target.pair else None
     clas = text_classifier(len(words), target.n_out, arch, drop_mult, seq_len, lin_ftrs, max_len=max_len, fields=fields)
     if head is not None: clas[1].layers, lin_ftrs = checked_head(head, clas[1].layers[0][0].num_features, target), None
-    loss_func = OwnLoss(loss_func, target) if loss_func else target.loss_func()
+    loss_func = loss_func or target.loss_func()
+    if not hasattr(loss_func, 'activation'): loss_func = OwnLoss(loss_func, target)
     metrics, fast = target.metrics() if metrics is None else metrics, [GradientClip(1.), *[BF16()]*bf16_available()]
     learn = ClassifierLearner(dls, clas, loss_func=loss_func, metrics=metrics, cbs=[*fast, *L(cbs)], **kw)
     learn.target, learn.lin_ftrs, learn.own_head, learn.unknown = target, lin_ftrs, head and type(head).__name__, unknown
@@ -392,7 +398,7 @@ def pooled(self:ClassifierLearner,
 # %% ../nbs/library/learners.ipynb #04fd9f52
 @patch
 def solve_head(self:ClassifierLearner,
-    C: float | None = None,  # as for `SolvedHead`; 0 is what does best on a fifth of the texts, and so is `None`, but for one of several classes
+    C: float | None = None,  # as for `SolvedHead`; 0, and `None` but for one of several classes: what does best on a fifth of the texts
     emphasis: float = 1.,  # likewise
     at=None,               # called with the share that is done
     balanced: bool = False,  # each class weighs alike

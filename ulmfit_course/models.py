@@ -260,6 +260,7 @@ def _identity(path):
     "What tells a folder from the one that takes its place"
     with suppress(OSError): return (s := os.stat(path)).st_dev, s.st_ino, s.st_mtime_ns
 
+# %% ../nbs/library/models.ipynb #cf06151f
 def read_whole(
     path, # a folder
     read  # reads what is in it: `read(path)`

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['label_report']
 
-# %% ../nbs/11_outputs.ipynb #8487d7c8
+# %% ../nbs/11_outputs.ipynb #bfbd9fc6
 import numpy as np, pandas as pd
-from .targets import Classes, Labels, Numbers, Target
+from .targets import Labels, Target
 from .targets import *
 from .heads import *
 from .baselines import *

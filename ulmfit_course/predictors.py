@@ -63,7 +63,7 @@ class Classifier:
 
     def predict(self,
         text,   # one text; a row for several columns, such as a pair
-    ) -> tuple: # label, its index and the probabilities `(n_class,)`, the last two tensors; of other targets what is said, and the answers twice
+    ) -> tuple: # label, its index and the probabilities `(n_class,)`, the last two tensors; of other targets what is said, and the answers
         "As fastai's `predict`"
         answers = self.probabilities([text])
         said, probs = self.target.said(answers)[0], torch.from_numpy(answers[0])
@@ -82,7 +82,7 @@ class Classifier:
     def predict_frame(self,
         texts,         # as for `texts_of`
         bs: int = 64,  # most texts of a batch
-    ) -> pd.DataFrame: # columns `text`, `label`, `probability`, `p_<label>` for each class, or what the target says, `unknown`, and the others
+    ) -> pd.DataFrame: # columns `text`, `label`, `probability`, `p_<label>` for each class, or what the target says, `unknown`, others
         "Predictions as a table, in the order of the texts; a column of a frame that has a name of ours becomes `given_<name>`"
         texts = _in_pandas(texts)
         given = isinstance(texts, pd.DataFrame) and len(texts)
@@ -157,7 +157,8 @@ class TextClassifier(Classifier):
         self.to_ids, self.members = TextToIds(ck.vocab, ck.tokenizer, ck.backwards), (self,)
         self.model = classifier_of(len(ck.vocab), ck.config, ck.vocab.index(FLD) if self.target.pair else 0)
         if own := ck.config['head'].get('own'):
-            if head is None: raise CourseError(f"this model has a head of its trainer's own ({own}), and a bundle holds no code: give head={own}(...)")
+            if head is None:
+                raise CourseError(f"this model has a head of its trainer's own ({own}), and a bundle holds no code: give head={own}(...)")
             self.model[1].layers = head
             check_shapes(shapes_of(ck.weights), shapes_of(self.model.state_dict()), 'the model', 'give the head that it was trained with')
         self.model.load_state_dict(ck.weights)

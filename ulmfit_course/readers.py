@@ -146,14 +146,15 @@ def _no_classes(labels):
         met = Counter(p for parts in cells.values() for p in {*parts} - {''})
         if several := sorted(l for l,parts in cells.items() if len(parts) > 1 and any(met[p] > 1 for p in parts)):
             return (f"several labels in one cell ({_cut(several[0])!r}), and a text has one label here: ask for "
-                f"task='multilabel', or train a classifier for each, on a column that says yes or no; or write another sign for {sign!r}, if it is one name")
+                f"task='multilabel', or train a classifier for each, on a column that says yes or no; or write another sign for {sign!r}, "
+                "if it is one name")
 
 def _parts(label, sign):
     "What stands in a cell beside each other; it may be written as a list of Python"
     if re.fullmatch(r"\[(['\"]).*\1\]", label, re.S): label = label[1:-1]
     return [p.strip(' \'"') for p in label.split(sign)]
 
-# %% ../nbs/library/readers.ipynb #5b1ddd65
+# %% ../nbs/library/readers.ipynb #3affff9d
 def _label_sets(columns, name, min_classes, from_file):
     "For each text the tuple of its labels: from a list, from a cell that names several, or from columns of yes and no"
     if len(columns.columns) > 1: sets = list(zip(*(_flags(columns[c], name) for c in columns)))
@@ -163,9 +164,10 @@ def _label_sets(columns, name, min_classes, from_file):
         sign = next((s for s in ';|,' if any(isinstance(o, str) and s in o for o in cells)), ';')
         sets = [_members(o, sign) for o in cells]
     for i,(names,row) in enumerate(zip(sets, columns.values), 1):
-        if names is None: raise CourseError(f"{name}, row {i}: {_cut(str(row[0]))!r} is no list of labels; write their names with ; between them")
+        if names is None:
+            raise CourseError(f"{name}, row {i}: {_cut(str(row[0]))!r} is no list of labels; write their names with ; between them")
         if len(columns.columns) == 1 and not names:
-            raise CourseError(f"{name}, row {i}: the list of labels is empty; remove the row, or name a label for texts that have none of the others")
+            raise CourseError(f"{name}, row {i}: the list of labels is empty; remove the row, or name a label for texts without one")
     return [tuple(n for n in names if n is not None) for names in sets]
 
 def _cell(o):

@@ -80,7 +80,7 @@ class Classes(Target):
         return dict(accuracy=accuracy_score(y, pred), precision=precision, recall=recall, f1=f1, n=len(pred))
     def metrics(self): return [accuracy]
 
-# %% ../nbs/library/targets.ipynb #87582dfe
+# %% ../nbs/library/targets.ipynb #812eb270
 class TargetLoss:
     "A target in the shape in which fastai asks for a loss"
     reduction = 'mean'
@@ -100,7 +100,8 @@ class YesNo(Classes):
     kind = 'binary'
     def __init__(self, labels, pair=False, **settings):
         super().__init__(labels, pair, **settings)
-        if len(self.labels) != 2: raise CourseError(f"yes or no is a question of two labels, and there are {len(self.labels)}: ask for task='class'")
+        if (n := len(self.labels)) != 2:
+            raise CourseError(f"yes or no is a question of two labels, and there are {n}: ask for task='class'")
     @property
     def n_out(self): return 1
     def loss_func(self, weight=None): return TargetLoss(self, weight)
@@ -116,7 +117,7 @@ def accuracy_of_yes_no(
     "For `YesNo`, as a metric of fastai"
     return ((logits[:, 0] > 0) == y.bool()).float().mean()
 
-# %% ../nbs/library/targets.ipynb #b098b6d9
+# %% ../nbs/library/targets.ipynb #1026d588
 class Labels(Target):
     "Any of some labels, each with a threshold from which on it is said"
     kind, reads = 'multilabel', 'multilabel'
@@ -134,7 +135,8 @@ class Labels(Target):
     def answers(self, logits): return logits.sigmoid()
     def said(self, answers): return [[l for l,yes in zip(self.labels, row) if yes] for row in np.asarray(answers) >= self.thresholds]
     def table(self, answers):
-        return dict(labels=[';'.join(map(str, o)) for o in self.said(answers)], **{f'p_{l}': answers[:, i] for i,l in enumerate(self.labels)})
+        each = {f'p_{l}': answers[:, i] for i,l in enumerate(self.labels)}
+        return dict(labels=[';'.join(map(str, o)) for o in self.said(answers)], **each)
     def scores(self, y, answers):
         from sklearn.metrics import f1_score
         true, pred = self.encoded(y).numpy(), np.asarray(answers) >= self.thresholds
@@ -158,7 +160,7 @@ def _best_threshold(y, p):
     k = int(f1.argmax())
     return float((ranked[k] + ranked[min(k+1, len(y)-1)])/2)
 
-# %% ../nbs/library/targets.ipynb #2ea785e5
+# %% ../nbs/library/targets.ipynb #53dc26a0
 class Numbers(Target):
     "One number or several"
     kind, reads = 'regression', 'number'
@@ -177,10 +179,13 @@ class Numbers(Target):
         "From the training labels. Raises `CourseError` where they are all the same"
         v = np.asarray(list(values), dtype=float).reshape(len(values), -1)
         spread = v.std(0)
-        if (spread < 1e-9).any(): raise CourseError(f"all training texts have the same {list(labels)[int(spread.argmin())]!r}: there is nothing to learn")
+        same = [l for l,s in zip(labels, spread) if s < 1e-9]
+        if same: raise CourseError(f"all training texts have the same {same[0]!r}: there is nothing to learn")
         bounds = {} if y_range is None else dict(y_range=list(map(float, y_range)))
         return cls(labels, pair, mean=v.mean(0).tolist(), spread=spread.tolist(), **bounds)
-    def _unit(self, t, key): return torch.as_tensor(self.settings.get(key, [float(key == 'spread')]*len(self.labels)), dtype=t.dtype, device=t.device)
+    def _unit(self, t, key):
+        plain = [float(key == 'spread')]*len(self.labels)
+        return torch.as_tensor(self.settings.get(key, plain), dtype=t.dtype, device=t.device)
     def transforms(self): return [RegressionSetup(len(self.labels))]
     def encoded(self, labels): return torch.tensor(np.asarray(list(labels), dtype=np.float32).reshape(len(labels), -1))
     def named(self, y): return y.tolist()
@@ -217,7 +222,7 @@ class MeanAbsoluteError:
     ): self.target, self.__name__ = target, 'mae'
     def __call__(self, logits, y): return (self.target.answers(logits) - y.view(len(logits), -1)).abs().mean()
 
-# %% ../nbs/library/targets.ipynb #f0e3c5a9
+# %% ../nbs/library/targets.ipynb #11ae10c5
 tasks = dict(zip(task_names, [(Classes, False), (YesNo, False), (Labels, False), (Numbers, False), (Classes, True), (Numbers, True)]))
 _kinds = {cls.kind: cls for cls,_ in tasks.values()}
 
@@ -237,7 +242,10 @@ def target_for(
     "The question that training labels answer. Raises `CourseError` for labels of another task"
     cls, pair = tasks[check_task(task)]
     if y_range is not None and cls is not Numbers: raise CourseError(f"y_range is for task='number' or 'similarity', not for {task!r}")
-    if cls is Numbers: target = Numbers.of(names, [0. if isinstance(l, str) else l for l in labels], pair, y_range) if labels else cls(names, pair)
+    if cls is Numbers:
+        if why := next(filter(None, map(cls(names, pair).check, labels)), None):
+            raise CourseError(f"{why}: this is no label for task={task!r}")
+        target = Numbers.of(names, labels, pair, y_range)
     elif cls is Labels: target = cls(sorted({o for row in labels if not isinstance(row, str) for o in row}, key=str), pair)
     else: target = cls(sorted(set(labels)), pair)
     if why := next(filter(None, map(target.check, labels)), None): raise CourseError(f"{why}: this is no label for task={task!r}")
@@ -250,7 +258,8 @@ def target_from(
 ) -> Target:
     "The question that a checkpoint answers. Raises `CourseError` for a kind that is not known"
     task = {k: v for k,v in task.items() if k not in ('text_cols', 'label_col')}
-    if (kind := task.pop('kind')) not in _kinds: raise CourseError(f"a model of kind {kind!r}, which is none of {', '.join(_kinds)}: update the course")
+    if (kind := task.pop('kind')) not in _kinds:
+        raise CourseError(f"a model of kind {kind!r}, which is none of {', '.join(_kinds)}: update the course")
     return _kinds[kind](**task)
 
 # %% ../nbs/library/targets.ipynb #e9a662d9
@@ -264,7 +273,7 @@ def class_weights(
     n = torch.bincount(y, minlength=len(target.labels))
     return len(y)/(len(n)*n.clamp_min(1))
 
-# %% ../nbs/library/targets.ipynb #33432910
+# %% ../nbs/library/targets.ipynb #3f96b757
 def target_of(
     dls,        # loaders of labelled texts, ours or fastai's
     pair: bool = False,  # of two texts
@@ -276,7 +285,8 @@ def target_of(
     name = type(y).__name__
     if name == 'TensorCategory': return Classes(dls.vocab[1], pair)
     if name == 'TensorMultiCategory': return Labels(dls.vocab[1], pair)
-    if not torch.is_tensor(y) or not y.is_floating_point(): raise CourseError(f"labels of type {name} are of no task here: use CategoryBlock, MultiCategoryBlock or RegressionBlock")
+    if not torch.is_tensor(y) or not y.is_floating_point():
+        raise CourseError(f"labels of type {name} are of no task here: use CategoryBlock, MultiCategoryBlock or RegressionBlock")
     values = np.stack([np.atleast_1d(np.asarray(dls.train_ds.tls[1][i], dtype=float)) for i in range(len(dls.train_ds))])
     return Numbers.of(['number'] if values.shape[1] == 1 else [f'number_{k+1}' for k in range(values.shape[1])], values, pair)
 
