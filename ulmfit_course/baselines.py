@@ -43,7 +43,7 @@ class PairCounts:
         return hstack([a, b, shared, abs(a-b), csr_matrix(shared.sum(1))]).tocsr()   # last the cosine
     def fit_transform(self, texts, y=None): return self.fit(texts).transform(texts)
 
-# %% ../nbs/library/baselines.ipynb #4dda5e7e
+# %% ../nbs/library/baselines.ipynb #ae7e0c98
 def plain_answers(
     train: pd.DataFrame,  # columns `text` and `label`, as `read_texts` gives them
     test: pd.DataFrame,   # column `text`
@@ -56,7 +56,8 @@ def plain_answers(
     from sklearn.pipeline import make_pipeline
     counts, y = PairCounts() if target.pair else _counts(len(train)), train.label
     if isinstance(target, Numbers):
-        pipe = make_pipeline(counts, GridSearchCV(Ridge(solver='sparse_cg'), dict(alpha=[0.3, 1, 3, 10]), cv=3, scoring='neg_mean_squared_error'))
+        ridge = GridSearchCV(Ridge(solver='sparse_cg'), dict(alpha=[0.3, 1, 3, 10]), cv=3, scoring='neg_mean_squared_error')
+        pipe = make_pipeline(counts, ridge)
         return _with_words(lambda: pipe.fit(train.text, target.encoded(y).numpy())).predict(test.text).reshape(len(test), -1), target
     linear = LogisticRegression(C=10, max_iter=1000)
     if not isinstance(target, Labels):
