@@ -149,10 +149,10 @@ def demo_shares(
     tokens:int=290 # of a review
 ) -> dict: # name of step -> likely seconds on this machine
     "The steps of the demo"
-    rate, learning = max(r['many'] for r in machine_rates().values()), 6000 if bf16_available('cpu') else 2500
+    rate, learning = max(r['many'] for r in machine_rates().values()), 7400 if bf16_available('cpu') else 4000
     read = {f'imdb-small reads, {way}': n_read*tokens/rate for way in ('forwards', 'backwards')}
-    return {'the reviews': 8, 'stage 2': n_lm*tokens/learning + 5, **read, 'accuracy against labels': 25,
-            **({'all layers learn': sum(map(sum, epochs))*27*6000/learning + 10} if epochs else {}), 'report': 12}
+    return {'the reviews': 3, 'stage 2': n_lm*tokens/learning + 5, **read, 'accuracy against labels': 10,
+            **({'all layers learn': sum(map(sum, epochs))*27*6000/learning + 10} if epochs else {}), 'report': 2}
 
 def demo(
     out='runs/demo', # folder for the report and the bundle
