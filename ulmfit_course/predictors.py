@@ -186,7 +186,10 @@ class TextClassifier(Classifier):
         return self._of_pooled(self.encode.batch(ids))
 
     def _of_pooled(self, pooled):
-        with torch.inference_mode(): return self.target.answers(self.model[1].layers(pooled.to(self.device)).float()).cpu().numpy()
+        "Each row by itself: the last digit of a product can depend on how many rows there are"
+        with torch.inference_mode():
+            logits = torch.cat([self.model[1].layers(row) for row in pooled.to(self.device).split(1)])
+            return self.target.answers(logits.float()).cpu().numpy()
     def shares(self, ids): return np.array([unknown_share(o, self.to_ids.vocab) for o in ids])
 
     def of_texts(self, texts, bs): return self.of_ids(self.to_ids.ids(texts), bs)
