@@ -5,25 +5,14 @@
 # %% auto #0
 __all__ = ['fields_in', 'PairCounts', 'plain_answers', 'beside_baseline']
 
-# %% ../nbs/library/baselines.ipynb #428b9efa
+# %% ../nbs/library/baselines.ipynb #14ab31fb
 import re
 import numpy as np, pandas as pd
-from .core import CourseError, one_line
+from .core import one_line
 from .targets import Labels, Numbers, Target, best_thresholds
-from .evaluation import mean_probs, predictions, tfidf_baseline
+from .evaluation import fit_on_words, mean_probs, predictions, tfidf_baseline, word_counts
 
-# %% ../nbs/library/baselines.ipynb #3280bdec
-def _counts(n_texts, **kw):
-    from sklearn.feature_extraction.text import TfidfVectorizer
-    return TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=2 if n_texts > 200 else 1, **kw)
-
-def _with_words(fit):
-    try: return fit()
-    except ValueError as e:
-        if 'empty vocabulary' in str(e): raise CourseError('TF-IDF finds no words of two letters or more in these texts') from None
-        raise
-
-# %% ../nbs/library/baselines.ipynb #82c02e74
+# %% ../nbs/library/baselines.ipynb #0ce5a410
 def fields_in(
     text: str,  # as `join_fields` wrote it
 ) -> list:      # its fields
@@ -34,7 +23,7 @@ class PairCounts:
     "TF-IDF of two texts, of what they share and of what only one has, for scikit-learn"
     def fit(self, texts, y=None):
         pairs = list(map(fields_in, texts))
-        self.counts = _counts(len(pairs)).fit([t for pair in pairs for t in pair])
+        self.counts = word_counts(len(pairs)).fit([t for pair in pairs for t in pair])
         return self
     def transform(self, texts):
         from scipy.sparse import csr_matrix, hstack
@@ -43,7 +32,7 @@ class PairCounts:
         return hstack([a, b, shared, abs(a-b), csr_matrix(shared.sum(1))]).tocsr()   # last the cosine
     def fit_transform(self, texts, y=None): return self.fit(texts).transform(texts)
 
-# %% ../nbs/library/baselines.ipynb #ae7e0c98
+# %% ../nbs/library/baselines.ipynb #567ae652
 def plain_answers(
     train: pd.DataFrame,  # columns `text` and `label`, as `read_texts` gives them
     test: pd.DataFrame,   # column `text`
@@ -54,23 +43,23 @@ def plain_answers(
     from sklearn.model_selection import GridSearchCV
     from sklearn.multiclass import OneVsRestClassifier
     from sklearn.pipeline import make_pipeline
-    counts, y = PairCounts() if target.pair else _counts(len(train)), train.label
+    counts, y = PairCounts() if target.pair else word_counts(len(train)), train.label
     if isinstance(target, Numbers):
         ridge = GridSearchCV(Ridge(solver='sparse_cg'), dict(alpha=[0.3, 1, 3, 10]), cv=3, scoring='neg_mean_squared_error')
         pipe = make_pipeline(counts, ridge)
-        return _with_words(lambda: pipe.fit(train.text, target.encoded(y).numpy())).predict(test.text).reshape(len(test), -1), target
+        return fit_on_words(pipe, train.text, target.encoded(y).numpy()).predict(test.text).reshape(len(test), -1), target
     linear = LogisticRegression(C=10, max_iter=1000)
     if not isinstance(target, Labels):
-        pipe = _with_words(lambda: make_pipeline(counts, linear).fit(train.text, y)) if target.pair else tfidf_baseline(train, test)[1]
+        pipe = fit_on_words(make_pipeline(counts, linear), train.text, y) if target.pair else tfidf_baseline(train, test)[1]
         return pipe.predict_proba(test.text)[:, [list(pipe.classes_).index(l) for l in target.labels]], target
     pipe, known = make_pipeline(counts, OneVsRestClassifier(linear)), target.encoded(y).numpy()
     part = np.arange(len(train)) % 5
-    fit = lambda rows: _with_words(lambda: pipe.fit(train.text[rows], known[rows]))
+    fit = lambda rows: fit_on_words(pipe, train.text[rows], known[rows])
     held = [fit(part != k).predict_proba(train.text[part == k]) for k in range(5)]
     thresholds = best_thresholds(np.concatenate([known[part == k] for k in range(5)]), np.concatenate(held))
     return pipe.fit(train.text, known).predict_proba(test.text), target.but(thresholds=thresholds)
 
-# %% ../nbs/library/baselines.ipynb #fca71ee2
+# %% ../nbs/library/baselines.ipynb #8094b6ae
 def beside_baseline(
     learners:list, # fitted, whose answers are averaged
     train, # frames of texts and labels

