@@ -9,8 +9,8 @@ here = Path(__file__).parent
 config = ConfigParser(interpolation=None)
 config.read(here/'settings.ini', encoding='utf8')
 s = config['DEFAULT']
-extras = {k: s[f'{k}_requirements'].split() for k in ('lab', 'parquet', 'inputs', 'dev')}
-extras['dev'] += extras['lab'] + extras['parquet'] + extras['inputs']
+extras = {k: s[f'{k}_requirements'].split() for k in ('lab', 'parquet', 'inputs', 'transformers', 'dev')}
+extras['dev'] += extras['lab'] + extras['parquet'] + extras['inputs'] + extras['transformers']
 first, last = (int(s[k].split('.')[1]) for k in ('min_python', 'max_python'))
 
 class BuildWithCourse(build_py):

@@ -11,8 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 here = Path(__file__).parent
-rows = 'tokenization', 'batches', 'train_step', 'frozen', 'batch_inference', 'one_review', 'generation', 'few_labels', 'start'
+kept = 'rate', 'seconds', 'peak_mb', 'added_mb', 'accuracy'   # of each measurement
+rows = 'tokenization', 'batches', 'train_step', 'frozen', 'batch_inference', 'one_review', 'generation', 'few_labels', 'estimator', 'start'
 gpu_rows = 'gpu_step',
+opt_in_rows = 'minilm',   # of packages that the course does not need: run if they are named
 
 def seconds(work):
     start = time.perf_counter()
@@ -30,8 +32,8 @@ def measure(
     work, units = getattr(module, side)(**case)
     before = peak_rss_mb()
     if getattr(module, 'warm_up', True): work()
-    took, peak = seconds(work), peak_rss_mb()
-    return dict(rate=units/took, seconds=took, peak_mb=peak, added_mb=peak-before) | getattr(module, 'measured', {})
+    took, peak, more = seconds(work), peak_rss_mb(), getattr(module, 'measured', {})
+    return dict(rate=units/took, seconds=took, peak_mb=peak, added_mb=peak-before) | (more() if callable(more) else more)
 
 def measure_each(row, side, cases): return [measure(row, side, case) for case in cases]
 
@@ -89,7 +91,7 @@ def compare(name, module, case, rounds, can):
 def compared(runs, limit):
     "The measurements of a case, of each run by side, in one table"
     of = lambda side, key: [r[side][key] for r in runs if side in r]
-    found = {side: {key: middle(of(side, key)) for key in ('rate', 'seconds', 'peak_mb', 'added_mb')} for side in runs[0]}
+    found = {side: {key: middle(of(side, key)) for key in kept if key in runs[0][side]} for side in runs[0]}
     for side in found: found[side]['times fastai'] = middle([r[side]['rate']/r['fastai']['rate'] for r in runs if side in r])
     return dict(sides=found, memory=middle([r['ours']['added_mb']/max(r['fastai']['added_mb'], 1) for r in runs]), limit=limit)
 
@@ -119,6 +121,8 @@ def bench(name, quick, can):
     if not quick and hasattr(module, 'extra'): metrics['extra'] = in_process('call', row=name, function='extra', kw={})
     return dict(config=dict(row=name, quick=quick, command=f"ulmfit-course bench {name}{' --quick' if quick else ''}"), metrics=metrics, seconds=time.perf_counter()-start)
 
+def right(r, theirs): return f"  right: {theirs['accuracy']['median']:.1%}, {r['accuracy']['median']:.1%}" if 'accuracy' in r else ''
+
 def lines(name, metrics):
     "The row as lines of a table"
     for case,found in metrics['cases'].items():
@@ -126,11 +130,11 @@ def lines(name, metrics):
             if side == 'fastai': continue
             theirs, times = found['sides']['fastai'], r['times fastai']
             goal = f"{metrics['target']} x" if metrics['target'] and side == 'ours' else ''
-            yield f"{name:16}{case[:30]:31}{side:24}{theirs['rate']['median']:12,.1f}{r['rate']['median']:12,.1f} {metrics['unit']:10}{times['median']:7.2f} x {goal:6}{r['rate']['median']/found['limit']:6.0%}{found['memory']['median']:8.2f}"
+            yield f"{name:16}{case[:30]:31}{side:24}{theirs['rate']['median']:12,.1f}{r['rate']['median']:12,.1f} {metrics['unit']:10}{times['median']:7.2f} x {goal:6}{r['rate']['median']/found['limit']:6.0%}{found['memory']['median']:8.2f}{right(r, theirs)}"
 
 def main():
     parser = argparse.ArgumentParser(prog='ulmfit-course bench', description='fastai and ours, side by side')
-    parser.add_argument('rows', nargs='*', metavar='ROW', help=f"{', '.join(rows + gpu_rows)}; all if not given")
+    parser.add_argument('rows', nargs='*', metavar='ROW', help=f"{', '.join(rows + gpu_rows + opt_in_rows)}; all but the last if not given")
     parser.add_argument('--quick', action='store_true', help='smaller, each once, nothing kept')
     parser.add_argument('--json', action='store_true', help='print JSON only')
     parser.add_argument('--processor', metavar='NAME', default='', help='keep the records in bench/results/NAME: those of another processor')
@@ -139,7 +143,7 @@ def main():
     if args.child:
         what, kw = json.loads(args.child)
         return print(json.dumps(globals()[what](**kw)))
-    if unknown := set(args.rows) - set(rows + gpu_rows): raise SystemExit(f"unknown row {min(unknown)!r}: choose from {', '.join(rows + gpu_rows)}")
+    if unknown := set(args.rows) - set(rows + gpu_rows + opt_in_rows): raise SystemExit(f"unknown row {min(unknown)!r}: choose from {', '.join(rows + gpu_rows + opt_in_rows)}")
     from ulmfit_course.core import save_run
     can, say = in_process('machine'), (lambda *o: None) if args.json else (lambda *o: print(*o, flush=True))
     say(f"{'row':16}{'case':31}{'side':24}{'fastai':>12}{'ours':>12} {'':10}{'ratio':>7}   {'goal':6}{'limit':>6}{'memory':>8}")

@@ -15,7 +15,7 @@ def test_both_sides_compute_the_same(row):
     done = child('--child', json.dumps(['call', dict(row=row, function='same', kw={})]))
     assert done.returncode == 0, done.stderr[-2000:]
 
-@pytest.mark.parametrize('row', runner.rows + runner.gpu_rows)
+@pytest.mark.parametrize('row', runner.rows + runner.gpu_rows + runner.opt_in_rows)
 def test_rows_keep_the_protocol(row):
     tree = ast.parse((bench/f'{row}.py').read_text())
     names = {n.name for n in ast.walk(tree) if isinstance(n, (ast.FunctionDef, ast.alias))} | {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}

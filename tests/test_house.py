@@ -9,15 +9,15 @@ library = root/'ulmfit_course'
 # From the lowest to the highest, a floor a line; within a floor in this order, too
 floors = '''
 core recipes
-schema vocabulary tables readers datasets duplicates lstm
+schema sharing vocabulary tables readers datasets duplicates lstm
 detokenization tokenizer_base cleaning data tokenization awd_lstm targets documents
 subwords fast_tokens
 streams loaders batching
-training models onnx_graph backends features heads
+training tracking models onnx_graph backends features heads
 evaluation baselines generator generation learners pretraining lm_finetuning
-augmentation inputs taggers tagging seq2seq sequences outputs classifier
-figures interpretation predictors inference export workflows
-panels training_widgets widgets report demo speedrun lab doctor
+augmentation inputs taggers spans tagging seq2seq sequences outputs classifier
+figures diagrams interpretation predictors inference export workflows estimator transformers_api transformers
+panels training_widgets widgets teaching exercises_basics exercises_classifier exercises_inputs exercises_outputs exercises_sequences report demo speedrun lab doctor
 cli all __main__'''.split()
 
 def modules(folder): return {p.stem: p for p in sorted(folder.glob('*.py')) if p.stem not in ('__init__', '_modidx')}

@@ -21,6 +21,45 @@ def told(call, *words):
     with pytest.raises(CourseError) as e: call()
     assert '\n' not in str(e.value) and all(w in str(e.value) for w in words), str(e.value)
 
+# --- what a model keeps
+
+@pytest.fixture(scope='module')
+def shouting():
+    "A learner of cleaned texts, and the raw ones"
+    texts = ['A WONDERFUL film!<br />', 'A <i>dull</i> film.']*12
+    from ulmfit_course.classifier import train_classifier
+    return train_classifier(pd.DataFrame(dict(text=texts, label=['good', 'bad']*12)), None, 'imdb-small', clean='case,html', max_unknown=1.), texts[:2]
+
+def test_a_model_cleans_what_it_is_asked(shouting, tmp_path):
+    from ulmfit_course.inference import load_bundle, save_bundle
+    learn, texts = shouting
+    clas = load_bundle(save_bundle(learn, tmp_path/'b'), precision='float32')
+    clean = Cleaner.from_config(json.loads((tmp_path/'b'/'config.json').read_text())['task']['clean'])
+    assert clean.steps == ['html', 'case'] and clas.to_ids.clean(texts[0]) == 'a wonderful film!\n'
+    said = clas.probabilities(texts)
+    assert np.array_equal(said, clas.probabilities([*map(clean, texts)])), 'raw or cleaned, one answer'
+    assert np.allclose(said, learn.get_preds(dl=learn.dls.test_dl(texts))[0], atol=1e-5) and clas.predict(texts[0])[0] == 'good'
+    clas.to_ids.clean = None
+    assert not np.allclose(said, clas.probabilities(texts), atol=1e-5), 'without it, another answer'
+
+def test_columns_are_cleaned_one_by_one():
+    from ulmfit_course.loaders import TextToIds
+    from ulmfit_course.readers import join_fields
+    to_ids = TextToIds(['xxunk', 'xxpad', 'xxbos', 'xxfld', '1', '2', 'number', 'in', 'now'], clean=Cleaner('case', 'numbers', 'spaces'))
+    words = lambda row: [to_ids.vocab[i] for i in to_ids.ids([join_fields(row)])[0]]
+    assert words(['In  1999 ', 'NOW']) == ['xxbos', 'xxfld', '1', 'in', 'number', 'xxfld', '2', 'now']
+
+def test_training_with_more_texts(monkeypatch):
+    import ulmfit_course.classifier as c
+    seen, loaders = [], c.classifier_dataloaders
+    monkeypatch.setattr(c, 'classifier_dataloaders', lambda train, *a, **kw: seen.append(train) or loaders(train, *a, **kw))
+    learn = c.train_classifier(frame(12), None, 'imdb-small', augment='swap,delete', copies=2, max_unknown=1.)
+    assert len(seen[0]) == 36 and list(seen[0].text[:12]) == list(frame(12).text) and len(learn.dls.train_ds) == 36
+    told(lambda: c.train_classifier(frame(12), None, augment='shout'), "there is no way 'shout' to augment")
+    told(lambda: c.train_classifier(frame(12), None, clean='shout', max_unknown=1.), "there is no step 'shout'")
+    pairs = frame(12).assign(text1='a', text2='b')
+    told(lambda: c.train_classifier(pairs, None, task='pair', augment='swap'), 'of several columns', 'text_cols=')
+
 # --- cleaning
 
 @pytest.mark.parametrize('step', list(clean_steps))

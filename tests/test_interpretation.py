@@ -5,7 +5,7 @@ from ulmfit_course.core import CourseError
 from ulmfit_course.documents import text_classifier
 from ulmfit_course.evaluation import calibration, confusion_matrix, expected_calibration_error, top_losses
 from ulmfit_course.figures import highlight
-from ulmfit_course.interpretation import agreement, gradient_input, integrated_gradients, leave_one_out, log_odds, nearest_words, prefix_probs
+from ulmfit_course.interpretation import agreement, evidence, gradient_input, integrated_gradients, leave_one_out, nearest_words, prefix_probs
 from ulmfit_course.models import Checkpoint
 from ulmfit_course.predictors import TextClassifier
 
@@ -80,7 +80,7 @@ def test_nothing_to_leave_out(): told(lambda: leave_one_out(classifier(), [2], 0
 def test_no_steps(): told(lambda: integrated_gradients(classifier(), ids, 0, steps=0), 'steps')
 
 def test_log_odds_of_a_certain_class_are_finite():
-    assert torch.isfinite(log_odds(torch.tensor([[200., -200., 0.]]), 0)).all()
+    assert torch.isfinite(evidence(torch.tensor([[200., -200., 0.]]), 0)).all()
 
 def test_highlight_on_the_edges():
     assert '<mark' not in highlight([], [])
@@ -91,7 +91,7 @@ def test_tables_of_other_lengths_and_unknown_classes():
     frame, probs = pd.DataFrame(dict(text=['a', 'b'], label=['pos', 'neg'])), np.array([[.1, .9], [.8, .2]])
     assert list(top_losses(frame, probs, ['neg', 'pos']).text) == ['b', 'a']
     told(lambda: top_losses(frame, probs[:1], ['neg', 'pos']), '2 and 1')
-    told(lambda: top_losses(frame, probs, ['bad', 'good']), 'neg', 'bad')
+    told(lambda: top_losses(frame, probs, ["bad", "good"]), "label 'pos' in row 0 was not seen")
     told(lambda: confusion_matrix(['pos'], ['pos', 'neg'], ['neg', 'pos']), '1 and 2')
     told(lambda: calibration(probs, [0]), '2 and 1')
     told(lambda: calibration(probs, [True, False]), 'indices')

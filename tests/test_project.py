@@ -105,7 +105,7 @@ def test_each_notebook_makes_one_module():
     made = [re.search(r'^#\| default_exp (\w+)', source(c), re.M) for p in notebooks for c in cells(p, 'code')]
     names = [m[1] for m in made if m]
     assert sorted(names) == modules and len(set(names)) == len(names)
-    assert {re.sub(r'^\d\d_', '', p.stem) for p in notebooks if p.parent.name in ('nbs', 'library')} - {'index'} == set(modules)
+    assert {re.sub(r'^\d\d_', '', p.stem) for p in notebooks if p.parent.name in ('nbs', 'library')} - {'index', 'thirty_minutes', 'evidence'} == set(modules)
 
 # Front door
 
@@ -145,7 +145,7 @@ def test_metadata_stand_in_settings_only():
     version = s['version']
     for name in ('setup.py', 'pyproject.toml', 'ulmfit_course/__init__.py'): assert version not in (root/name).read_text('utf8')
 
-def requirements(s): return ' '.join(s[k] for k in ('requirements', 'lab_requirements', 'parquet_requirements', 'inputs_requirements', 'dev_requirements')).split()
+def requirements(s): return ' '.join(s[k] for k in ('requirements', 'lab_requirements', 'parquet_requirements', 'inputs_requirements', 'transformers_requirements', 'dev_requirements')).split()
 
 def test_installed_metadata_are_those_of_settings():
     import ulmfit_course

@@ -8,7 +8,7 @@ from ulmfit_course.recipes import ClassifierRecipe, FinetuneRecipe, LMRecipe
 recipes = LMRecipe, FinetuneRecipe, ClassifierRecipe
 each = pytest.mark.parametrize('recipe', recipes, ids=lambda r: r.__name__)
 other = dict(epochs=3, shards=5, lr=0.25, bs=7, seq_len=33, drop_mult=0.15, wd=0.125, clip=0.75, variable_bptt=True, num_sampled=11, seed=9, factor=1.5,
-             lin_ftrs=20, window=99, max_tokens=1234, solve_last=True, balanced=True, C=0.25)
+             lin_ftrs=20, window=99, max_tokens=1234, solve_last=True, balanced=True, C=0.25, clean='html,case', augment='swap', copies=3)
 
 def parsed(recipe, *argv):
     "The settings that a command line names"

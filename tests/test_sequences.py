@@ -171,35 +171,3 @@ def test_every_way_of_the_record_runs(row, monkeypatch):
     monkeypatch.setitem(t.rows, row, partial(t.rows[row], epochs=1))
     found = t.answer('translation', row, 24, 0)
     assert {r['how'] for r in found} >= {'greedy', 'beam'} and all(r['valid_loss'] > 0 and r['n_test'] for r in found)
-
-# --- the exercises of the lesson: a stub says so, a solution passes, each planted mistake gets its own sentence
-
-@pytest.fixture(scope='module')
-def checks():
-    from ulmfit_course.seq2seq import longest_common
-    cells = json.loads((experiments.parent/'nbs'/'13_sequences.ipynb').read_text('utf8'))['cells']
-    space = dict(random=random, torch=torch, longest_common=longest_common)
-    for c in cells:
-        if (source := ''.join(c['source'])).startswith('def check_'): exec(source, space)
-    return space
-
-def run_of(a, b): return max((n for n in range(len(a)+1) for i in range(len(a)-n+1) for j in range(len(b)-n+1) if a[i:i+n] == b[j:j+n]), default=0)
-def common(a, b):
-    table = [[0]*(len(b)+1) for _ in range(len(a)+1)]
-    for i,x in enumerate(a, 1):
-        for j,y in enumerate(b, 1): table[i][j] = table[i-1][j-1]+1 if x == y else max(table[i-1][j], table[i][j-1])
-    return table[-1][-1]
-def look(q, rows):
-    w = (rows @ q/len(q)**0.5).softmax(0)
-    return w, w @ rows
-def stub(*args): raise NotImplementedError
-
-@pytest.mark.parametrize('name, answer, says', [
-    ('common', stub, 'not yet written'), ('common', common, 'right'), ('common', run_of, 'without a gap'),
-    ('common', lambda a, b: len(set(a) & set(b)), 'in any order'),
-    ('look', stub, 'not yet written'), ('look', look, 'right'), ('look', lambda q, r: ((r @ q).softmax(0), (r @ q).softmax(0) @ r), 'root of n'),
-    ('look', lambda q, r: (r @ q/2, (r @ q/2) @ r), 'A softmax makes weights'), ('look', lambda q, r: (look(q, r)[0], r.mean(0)), 'Use the weights'),
-    ('look', lambda q, r: (look(q, r)[0], look(q, r)[0]*2), 'of n numbers'),
-    ('score', stub, 'not yet written'), ('score', lambda l, p: sum(l)/len(l)**p, 'right'), ('score', lambda l, p: sum(l)*len(l)**p, 'multiplied'),
-    ('score', lambda l, p: sum(l), 'without any penalty'), ('score', lambda l, p: sum(l)/len(l), 'whatever the penalty')])
-def test_exercises(checks, name, answer, says): assert says in checks[f'check_{name}'](answer)

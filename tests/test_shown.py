@@ -13,7 +13,7 @@ from matplotlib.text import Text
 from ulmfit_course.awd_lstm import language_model
 from ulmfit_course.batching import StreamLoader
 from ulmfit_course.core import figure_html
-from ulmfit_course.report import confusion_figure, html_table, in_both_themes, predictions_html, report_page
+from ulmfit_course.report import confusion_figure, errors_html, html_table, in_both_themes, predictions_html, report_page, trust_html
 from ulmfit_course.documents import text_classifier
 from ulmfit_course.evaluation import calibration
 from ulmfit_course.figures import figure_text, highlight, plain, reading_figure, reliability_figure
@@ -21,9 +21,10 @@ from ulmfit_course.models import Checkpoint, model_of
 from ulmfit_course.panels import max_chars
 from ulmfit_course.predictors import Ensemble, TextClassifier
 from ulmfit_course.streams import TokenStream
+from ulmfit_course.targets import Labels, Numbers
 from ulmfit_course.tokenization import CharTokenizer, WordTokenizer
 from ulmfit_course.training_widgets import DropoutViewer, ScheduleDesigner, TrainingMonitor
-from ulmfit_course.widgets import BatchViewer, ErrorBrowser, Neighbours, Playground, PredictionExplorer, TokenInspector, max_left_out
+from ulmfit_course.widgets import BatchViewer, ErrorBrowser, Neighbours, Playground, PredictionExplorer, TagView, TokenInspector, max_left_out
 
 torch.set_num_threads(1)
 hostile = [r'$\frac$', '$$', r'\$1\$ _{', '_hidden', '100 % %s %(x)d {x} {', '<b>bold', '<script>alert(1)</script>', '"><img src=x onerror=alert(1)>',
@@ -174,6 +175,25 @@ def test_errors_with_odd_labels(figures):
         for errors.label.value in some:
             for errors.predicted.value in some: shown(errors)
 
+def test_labels_and_numbers_with_odd_names(figures):
+    for some in in_fours(sound)[:6]:
+        frame, rng = pd.DataFrame(dict(text=some*2)), np.random.default_rng(0)
+        frame['label'], p = [some[:1 + i % 3] for i in range(len(frame))], rng.random((len(frame), len(some)))
+        errors, target = shown(ErrorBrowser(frame, p, Labels(some))), Labels(some)
+        for errors.question.index in (0, 3): shown(errors)
+        numbers, target = frame.assign(label=p.tolist()), Numbers(some, pair=True)
+        errors = shown(ErrorBrowser(numbers.assign(text=[f'xxfld 1 {t} xxfld 2 {t}' for t in frame.text]), p[::-1], target))
+        for errors.question.index in (0, 3): shown(errors)
+        Page(highlight(some, [.1]*len(some), some[0]))
+        for target in (Labels(some), Numbers(some)): Page(figure_html(*reading_figure(some, p[:len(some)], target)))
+    Page(trust_html(Labels(some), list(frame.label), p) + errors_html(Numbers(some), p.tolist(), p[::-1]), {'picture', 'source'})
+
+def test_spans_with_odd_labels():
+    for some in in_fours(sound):
+        tag = lambda text, some=some: [dict(text=text[:1], label=some[0], start=0, end=1, probability=.5)] if text else []
+        view = shown(TagView(SimpleNamespace(tag=tag, labels=some), some[0]))
+        for view.text.value in some: shown(view)
+
 def test_odd_layer_groups(figures):
     for some in groups:
         shown(ScheduleDesigner(some))
@@ -209,9 +229,19 @@ def test_all_that_draws_is_known():
     "A module that begins to draw or to write HTML belongs into these tests"
     package = Path(__file__).resolve().parents[1]/'ulmfit_course'
     draws = {p.stem for p in package.glob('*.py') if re.search(r'\bFigure\(|<(p|td|img|table|span|div)\b', p.read_text('utf8'))}
-    assert draws == {'core', 'figures', 'panels', 'training_widgets', 'widgets', 'report', 'taggers'}, draws
+    assert draws == {'core', 'figures', 'panels', 'training_widgets', 'widgets', 'report', 'taggers', 'teaching'}, draws
 
 def test_spans_of_odd_texts_and_labels():
     from ulmfit_course.taggers import spans_html
     page = spans_html('<b>&"x</b>', [dict(label='<i>', start=0, end=3, probability=0.5)])
     assert '<b>' not in page and '<i>' not in page and '&lt;b&gt;' in page and '&lt;i&gt;' in page
+
+def test_questions_and_hints_of_odd_texts():
+    from ulmfit_course.teaching import Guess, Question
+    odd = '<b>&"x</b>'
+    shown = Question(odd, {odd: odd, 'b': ''}, odd)
+    shown.controls[0].value = odd
+    guess = Guess(odd, 1, odd)
+    guess.controls[0].value = '2'
+    for page in (shown.static_html(), shown.view.value, shown.children[0].value, guess.static_html()):
+        assert odd not in page

@@ -170,7 +170,7 @@ class PooledEncoder:
         self.encoder, self.device = encoder, torch.device(device or 'cpu')
         check_precision(precision, self.device)
         self.precision = fastest(encoder.module, self.device) if precision == 'auto' else precision
-        self.int8, self.fields = Int8Reader(encoder.module) if self.precision == 'int8' else None, getattr(encoder, 'fields', None)
+        self.int8, self.fields = Int8Reader(encoder.module) if self.precision == 'int8' else None, encoder.fields
 
     def texts(self,
         ids: list,  # for each text or pair the array of its token ids
@@ -180,9 +180,13 @@ class PooledEncoder:
 
     def joined(self,
         pooled: Tensor,  # of `texts`
+        texts: list,     # their ids
     ) -> Tensor:         # of the texts, or of the pairs
         "What a head sees"
-        return pooled if self.fields is None else side_by_side(*pooled.chunk(2))
+        if self.fields is None: return pooled
+        pairs = side_by_side(*pooled.tensor_split(2))
+        if not self.encoder.aligned: return pairs
+        with torch.no_grad(): return torch.cat([pairs, self.encoder.alignments(texts).to(pairs)], 1)
 
     def _batch(self, ids):
         "The longest text first, padded, read"
@@ -206,9 +210,10 @@ class PooledEncoder:
         ids: list,      # arrays of token ids
         bs: int = 64,   # most texts of a batch by torch
         at=None,        # called with the share that is done, now and then
-    ) -> Tensor:        # `(len(ids), 3*emb_sz)`, of pairs four times as wide
+    ) -> Tensor:        # `(len(ids), 3*emb_sz)`, of pairs `(len(ids), 18*emb_sz + 4)`
         "All texts"
-        return self.joined(self.alone(self.texts(ids), bs, at))
+        texts = self.texts(ids)
+        return self.joined(self.alone(texts, bs, at), texts)
 
     def alone(self,
         ids: list,      # arrays of token ids, each of one text
@@ -231,7 +236,8 @@ def batch(self:PooledEncoder,
     ids: list,  # arrays of token ids
 ) -> Tensor:    # `(len(ids), 3*emb_sz)`
     "One batch by torch, whatever the precision"
-    return self.joined(self._batch(self.texts(ids)))
+    texts = self.texts(ids)
+    return self.joined(self._batch(texts), texts)
 
 @patch
 def key(self:PooledEncoder) -> str:

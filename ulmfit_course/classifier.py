@@ -14,12 +14,14 @@ from .core import CourseError, set_seed
 from .recipes import ClassifierRecipe, check_direction_name, directions
 from .vocabulary import max_unknown
 from .readers import read_texts
+from .cleaning import Cleaner
 from .targets import check_task, target_for, tasks
 from .loaders import classifier_dataloaders
 from .training import Trace, silent
 from .models import in_direction, in_domain
 from .learners import ClassifierLearner, text_classifier_learner
 from .lm_finetuning import discriminative
+from .augmentation import augmented
 from .documents import *
 from .evaluation import *
 from .learners import *
@@ -75,12 +77,12 @@ def train_classifier(
     if not (model or vocab): raise CourseError("a classifier from scratch must be told its words: give vocab=[...], or a model")
     ck = None if model is None else in_direction(model, direction)
     r = (recipe or _recipe_for(train, ck, task, text_cols, label_col)).but(**changes)
-    train = _rows(train, task, text_cols, label_col)
+    train = _more_rows(_rows(train, task, text_cols, label_col), r, text_cols)
     valid = train[:1] if valid is None else _rows(valid, task, text_cols, label_col, min_classes=1)
     target = target_for(task, list(train.label), L(label_col), y_range)
     set_seed(r.seed)
     dls = classifier_dataloaders(train, valid, vocab or ck, bs=r.bs, backwards=direction == 'bwd', window=r.window,
-                                 max_tokens=r.max_tokens, target=target)
+                                 max_tokens=r.max_tokens, target=target, clean=Cleaner.named(r.clean, ck.language if ck else 'en'))
     learn = text_classifier_learner(dls, ck, r.drop_mult, direction == 'bwd', lin_ftrs=r.lin_ftrs, config=config, verbose=False,
                                     text_cols=text_cols, label_col=label_col, max_unknown=max_unknown, cbs=[Trace(sum(r.epochs), at)])
     with silent(learn, bar):
@@ -98,6 +100,14 @@ def _rows(source, task, text_cols, label_col, **kw):
     if read: return source
     return read_texts(source, text_cols, label_col, kind=tasks[task][0].reads, **kw)
 
+def _more_rows(train, r, text_cols):
+    "The training texts, and those that the recipe's augmentation makes of them"
+    if not r.augment: return train
+    if len(L(text_cols)) > 1:
+        raise CourseError("a text of several columns is not augmented here: call augmented(frame, ..., text_cols=[...]) before")
+    return augmented(train, r.augment.split(','), r.copies, r.seed)[['text', 'label']]
+
+# %% ../nbs/08_classifier.ipynb #75ec14ea
 def text_columns(
     task: str,     # one of `tasks`
     cols = 'text', # the column of the texts, or several

@@ -147,6 +147,9 @@ def register_step(
     clean_steps[name] = make
     return f
 
+_field = re.compile(r'( ?xxfld [0-9]+ )')
+
+# %% ../nbs/library/cleaning.ipynb #d40ec7b1
 class Cleaner:
     "Some of the steps: one text in, the cleaned text out"
     def __init__(self,
@@ -168,6 +171,12 @@ class Cleaner:
         for f in self.made: text = f(text)
         return text
 
+    def row(self,
+        text:str, # a text; of several columns as `join_fields` makes it
+    ) -> str:
+        "The same, and the marks between columns stay"
+        return ''.join(part if i % 2 else self(part) for i, part in enumerate(_field.split(text)))
+
     def trace(self,
         text:str, # any text
     ) -> list: # `(name, text)` for each step
@@ -177,6 +186,14 @@ class Cleaner:
     def config(self) -> dict:
         "What makes the same cleaner again; JSON can hold it"
         return dict(steps=self.steps, language=self.language, stop_words=None if self.stop_words is None else sorted(self.stop_words))
+
+    @classmethod
+    def named(cls,
+        names:str, # steps with commas between; none at all is no cleaner
+        language:str='en', # as for the class
+    ):
+        "The cleaner that a recipe names, or `None`"
+        return cls(*names.split(','), language=language) if names else None
 
     @classmethod
     def from_config(cls,

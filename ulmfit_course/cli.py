@@ -4,18 +4,22 @@
 
 # %% auto #0
 __all__ = ['all_tasks', 'profile_arg', 'seed_arg', 'model_arg', 'force_arg', 'text_col_arg', 'corpus_args', 'data_arg',
-           'bundle_args', 'server_args', 'commands', 'lm_folders', 'about', 'cmd_pretrain', 'cmd_finetune_lm',
-           'cards_of', 'most_unknown', 'cmd_perplexity', 'cmd_generate', 'cmd_models', 'cmd_tokenize', 'cmd_train',
-           'cmd_evaluate', 'cmd_predict', 'cmd_export', 'cmd_demo', 'cmd_speedrun', 'cmd_doctor', 'cmd_bench',
-           'cmd_evidence', 'cmd_lab', 'cmd_app', 'Direction', 'direction_options', 'parser', 'main']
+           'bundle_args', 'label_col_arg', 'server_args', 'commands', 'lm_folders', 'about', 'cmd_pretrain',
+           'cmd_finetune_lm', 'cards_of', 'most_unknown', 'cmd_perplexity', 'cmd_generate', 'cmd_models',
+           'cmd_tokenize', 'cmd_train', 'cmd_evaluate', 'cmd_predict', 'cmd_report', 'cmd_export', 'cmd_demo',
+           'cmd_speedrun', 'cmd_doctor', 'cmd_progress', 'cmd_bench', 'cmd_evidence', 'cmd_lab', 'cmd_app', 'parser',
+           'main']
 
 # %% ../nbs/library/cli.ipynb #f7c9a521
 import argparse, json, os, sys
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 import ulmfit_course
 from .core import (CourseError, as_text, check_run, command_line, kept_traceback, share_cores,
     show_any_letter, stoppable, visible)
-from .recipes import ClassifierRecipe, FinetuneRecipe, LMRecipe, directions, option, task_names, word_task_names
+from ulmfit_course.recipes import (ClassifierRecipe, FinetuneRecipe, LMRecipe, direction_options, directions, option, task_names,
+    word_task_names)
 
 # %% ../nbs/library/cli.ipynb #74a6583c
 def lm_folders(
@@ -66,7 +70,6 @@ def cmd_finetune_lm(a):
     train, valid = corpus_streams(a.corpus, f'{a.out}.streams', len(ck.vocab), a.hold_out, a.text_col, ck.tokenizer)
     fit = lambda d, out, start, parent: finetune_lm(start, train, valid, out, recipe.but(direction=d), parent=parent, **about(a))
     return cards_of([fit(d, out, *starts[d]) for d,out in folders.items()])
-
 def cards_of(made):
     "The card of a checkpoint, or of several"
     cards = [ck.config['card'] for ck in made]
@@ -105,9 +108,7 @@ def cmd_train(a):
     from ulmfit_course.workflows import train_on
     label_col = a.label_col if len(a.label_col) > 1 else a.label_col[0]
     where = dict(text_cols=a.text_col, label_col=label_col, valid=a.valid, direction=a.direction, task=a.task, y_range=a.y_range)
-    own = dict(seed=a.seed) if a.task in word_task_names else ClassifierRecipe.given(a)
-    return train_on(a.data, a.out, a.model, max_unknown=most_unknown(a), say=None if a.json else _say, **where, **own)
-
+    return train_on(a.data, a.out, a.model, max_unknown=most_unknown(a), say=None if a.json else _say, **where, **ClassifierRecipe.given(a))
 def _say(line): print(visible(line), file=sys.stderr)
 
 def cmd_evaluate(a):
@@ -118,6 +119,11 @@ def cmd_predict(a):
     from ulmfit_course.workflows import opened, predict_on
     if bool(a.text) == bool(a.file): a.usage('give either texts or --file')
     return predict_on(opened(a.bundle, *a.members or (), precision=a.precision), a.text, a.file, a.text_col, most_unknown(a))
+
+def cmd_report(a):
+    from ulmfit_course.report import save_report
+    from ulmfit_course.workflows import opened
+    return dict(report=str(save_report(opened(a.bundle, *a.members or (), precision=a.precision), a.data, a.out, a.text_col, a.label_col)))
 
 def cmd_export(a):
     from ulmfit_course.export import export_onnx
@@ -140,6 +146,12 @@ def cmd_doctor(a):
     from ulmfit_course.doctor import doctor, in_words
     return doctor(a.again) if a.json else in_words(doctor(a.again))
 
+def cmd_progress(a):
+    from ulmfit_course.teaching import progress
+    for module in iter_modules(ulmfit_course.__path__, 'ulmfit_course.'):
+        if 'exercises_' in module.name: import_module(module.name)
+    return progress().reset_index().to_dict('records')
+
 def cmd_bench(a):
     from ulmfit_course.lab import in_repository
     return in_repository('bench/run.py', *a.row, *['--quick']*a.quick, as_json=a.json)
@@ -160,21 +172,6 @@ def cmd_app(a):
     return dict(bundle=str(serve_app(a.model, a.host, _server(a), a.visitors)))
 
 # %% ../nbs/library/cli.ipynb #50326a47
-class Direction(argparse.Action):
-    "Several ways to name a direction, and one direction"
-    def __call__(self, parser, a, value, name=None):
-        value = self.const or value
-        if a.direction not in (None, value): parser.error('choose one of --forwards, --backwards and --both')
-        a.direction = value
-
-def direction_options(
-    help:str # what `both` means, and the default
-) -> list:
-    "`--direction`, and a short form of each"
-    short = lambda name, d: option(name, None, argparse.SUPPRESS, dest='direction', action=Direction, nargs=0, const=d)
-    return [option('--direction', None, help, choices=['fwd', 'bwd', 'both'], action=Direction),
-            short('--forwards', 'fwd'), short('--backwards', 'bwd'), short('--both', 'both')]
-
 def _folder(o): return str(Path(o))   # `model/` is `model`: what lies beside it is named after it
 
 all_tasks = *task_names, *word_task_names
@@ -194,6 +191,7 @@ bundle_args = [
     option('bundle', metavar='BUNDLE'), option('--members', None, 'average with these bundles', nargs='+', metavar='BUNDLE'),
     option('--text-col', None, 'columns of the texts, if they are called otherwise than in training', nargs='+', metavar='COL'),
     option('--precision', 'auto', 'what to multiply in; auto: the fastest here', choices=['auto', 'float32', 'bf16', 'int8']), force_arg]
+label_col_arg = option('--label-col', None, 'column of the labels, if it is called otherwise than in training')
 server_args = [
     option('--port', None, 'port of the server, else a free one near the usual', type=int),
     option('--no-browser', False, 'open no browser')]
@@ -233,9 +231,11 @@ commands = {
          *ClassifierRecipe.options(),
          *direction_options('both: one classifier of each direction, which answer as one; the default where there is a model for each')]),
     'evaluate': (cmd_evaluate, 'accuracy, precision, recall and F1 of a bundle', 'runs/demo/bundle --data more.csv',
-        [*bundle_args, data_arg, option('--label-col', None, 'column of the labels, if it is called otherwise than in training')]),
+        [*bundle_args, data_arg, label_col_arg]),
     'predict': (cmd_predict, 'label texts', "runs/demo/bundle 'What a film.'",
         [*bundle_args, option('text', nargs='*', metavar='TEXT'), option('--file', None, 'a file of texts', metavar='F')]),
+    'report': (cmd_report, 'a page: how good a model is, where it is wrong, and why', 'runs/demo/bundle --data more.csv --out report.html',
+        [*bundle_args, data_arg, label_col_arg, option('--out', 'report.html', 'file to write')]),
     'export': (cmd_export, 'write a bundle as ONNX, a file for each direction', 'runs/demo/bundle --out classifier.onnx',
         [option('bundle', metavar='BUNDLE'), option('--out', None, 'file to write', required=True, metavar='FILE'),
          option('--int8', False, 'layers in 8 bits: faster, for ONNX Runtime alone')]),
@@ -246,6 +246,7 @@ commands = {
          option('--seed', None, 'the same seed, the same texts', type=int)]),
     'doctor': (cmd_doctor, 'what this machine is, how fast the course reads on it, and whether the course is whole', '--json',
         [option('--again', False, 'measure the speed again, which otherwise is done once')]),
+    'progress': (cmd_progress, 'how far you are in the exercises of the lessons', '', []),
     'bench': (cmd_bench, 'time fastai and ours side by side', 'batches --quick',
         [option('row', None, 'of bench/, else all', nargs='*', metavar='ROW'), option('--quick', False, 'smaller, once each, not kept')]),
     'evidence': (cmd_evidence, 'measure again what each part of ULMFiT is worth', 'few_labels --sizes 100 1000',

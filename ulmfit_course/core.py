@@ -113,7 +113,6 @@ def _to_disk(path):
     try: os.fsync(f)
     finally: os.close(f)
 
-
 # %% ../nbs/library/core.ipynb #3a848a43
 @contextlib.contextmanager
 def atomic_path(
@@ -137,7 +136,8 @@ def write_json(
     with atomic_path(path) as tmp: tmp.write_text(text, encoding='utf8', errors='backslashreplace')   # half an emoji, as JSON writes it
 
 # %% ../nbs/library/core.ipynb #20caa9a2
-own_files = set('model.safetensors vocab.json config.json tokenizer.json run.json training.pth ids.npy meta.json members also'.split())
+own_files = {'model.safetensors', 'vocab.json', 'config.json', 'tokenizer.json', 'README.md', 'run.json', 'training.pth', 'ids.npy',
+             'meta.json', 'members', 'also'}
 _of_the_system = {'.DS_Store', 'Thumbs.db', 'desktop.ini'}
 
 def _signed(folder):

@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['predictions', 'word_counts', 'fit_on_words', 'tfidf_baseline', 'scores', 'mean_probs', 'same_length', 'top_losses',
-           'confusion_matrix', 'calibration', 'expected_calibration_error', 'agreement', 'nearest_words']
+           'case_told', 'confusion_matrix', 'calibration', 'expected_calibration_error', 'agreement', 'nearest_words']
 
 # %% ../nbs/library/evaluation.ipynb #ceb0f1f3
 import difflib
 import numpy as np, pandas as pd
 from .core import CourseError
-from .targets import Classes
+from .targets import Classes, as_target
 from .training import silent
 
 # %% ../nbs/library/evaluation.ipynb #d4f169d7
@@ -79,6 +79,8 @@ def same_length(
 
 def _places(names, labels):
     "The index of each name among `labels`"
+    if any(isinstance(o, (list, tuple, set)) for o in names):
+        raise CourseError("these texts have several labels each: ask of one label at a time, as `top_losses` does, or see `label_report`")
     places = {l: i for i,l in enumerate(labels)}
     if unknown := sorted({str(o) for o in names if o not in places}):
         known = ', '.join(map(str, labels))
@@ -87,14 +89,27 @@ def _places(names, labels):
 
 def top_losses(
     frame: pd.DataFrame,  # columns `text` and `label`
-    probs: np.ndarray,    # probabilities `(n, n_class)`, in the order of `frame`
-    labels: list,         # classes, in the order of the columns of `probs`
-) -> pd.DataFrame:        # columns `text`, `label`, `predicted`, `probability` of what was predicted, `loss`; the index of `frame`
-    "The texts, the greatest loss first. Raises `CourseError` for a label that is no class"
-    same_length(frame, probs)
-    of_label = probs[np.arange(len(frame)), _places(frame.label, labels)]
-    said = dict(predicted=[labels[i] for i in probs.argmax(1)], probability=probs.max(1), loss=-np.log(of_label.clip(1e-12)))
-    return frame[['text', 'label']].assign(**said).sort_values('loss', ascending=False)
+    answers: np.ndarray,  # probabilities, or numbers `(n, n_columns)`, in the order of `frame`
+    target,               # what is asked, or the classes in the order of the columns
+) -> pd.DataFrame:        # columns `text`, `label`, `predicted`, `loss`, the index of `frame`; what a target says besides stands between
+    "The texts, the greatest loss first; of several labels or numbers a row for each. Raises `CourseError` for a label that is none"
+    same_length(frame, answers)
+    target = as_target(target)
+    for i,l in frame.label.items():
+        if why := target.check(l, f' in row {i}'): raise CourseError(f"{why}: this target is {target}, so give its own labels")
+    asked = target.cases(list(frame.label), answers).items()
+    rows = [o.set_axis(frame.index).assign(text=frame.text, **dict(question=name) if len(asked) > 1 else {}) for name,o in asked]
+    rows = pd.concat(rows).sort_values('loss', ascending=False)
+    return rows[['text', *(c for c in rows if c != 'text')]]
+
+def case_told(
+    case,  # a row of `top_losses`
+) -> str:
+    "An answer in words, beside what it should have been"
+    asked = f"{case['question']}: " if 'question' in case else ''
+    if 'probability' not in case: return f"{asked}{case['predicted']:.3g}; the label is {case['label']:.3g}, off by {case['loss']:.3g}"
+    sure = f"probability {case['probability']:.0%}" if asked else f"{case['probability']:.0%} sure"
+    return f"{asked}{case['predicted']}, {sure}; the label is {case['label']}"
 
 # %% ../nbs/library/evaluation.ipynb #3e0ba729
 def confusion_matrix(
@@ -110,23 +125,26 @@ def confusion_matrix(
 
 # %% ../nbs/library/evaluation.ipynb #e6fe1b94
 def calibration(
-    probs: np.ndarray,  # probabilities `(n, n_class)`
-    targets,            # index of the true class of each text `(n,)`
+    probs: np.ndarray,  # probabilities `(n, n_class)`; or of one label `(n,)`
+    targets,            # index of the true class of each text `(n,)`; or whether it has that label
     bins: int = 10,     # equal parts of the way from 0 to 1
-) -> pd.DataFrame:      # a row for each bin that holds texts: mean `confidence`, `accuracy`, `n`
+) -> pd.DataFrame:      # a row for each bin that holds texts: mean `confidence`, `accuracy`, the share that has the label, `n`
     "How sure the classifier was, and how often it was right. Raises `CourseError`"
     probs, targets = np.asarray(probs), np.asarray(targets)
     same_length(probs, targets)
-    if targets.dtype.kind not in 'iu':
+    if not ((probs >= 0) & (probs <= 1)).all():
+        raise CourseError("these are no probabilities, from 0 to 1: of numbers look at how far off they are, as `numbers_figure` does")
+    if targets.dtype.kind not in ('iu' if probs.ndim == 2 else 'biu'):
         raise CourseError("targets must be the indices of the classes: give [labels.index(l) for l in frame.label]")
-    rows = pd.DataFrame(dict(confidence=probs.max(1), accuracy=probs.argmax(1) == targets, n=1))
+    sure, right = (probs.max(1), probs.argmax(1) == targets) if probs.ndim == 2 else (probs, targets.astype(bool))
+    rows = pd.DataFrame(dict(confidence=sure, accuracy=right, n=1))
     which = (rows.confidence*bins).astype(int).clip(upper=bins-1)
     return rows.groupby(which.values).agg(dict(confidence='mean', accuracy='mean', n='sum')).reset_index(drop=True)
 
 def expected_calibration_error(
-    probs: np.ndarray,  # probabilities `(n, n_class)`
-    targets,            # index of the true class of each text `(n,)`
-    bins: int = 10,     # as for `calibration`
+    probs: np.ndarray,  # as for `calibration`
+    targets,            # likewise
+    bins: int = 10,     # likewise
 ) -> float:             # 0 is perfect
     "Mean distance between confidence and accuracy, each bin weighed by its texts ([Guo et al.](https://arxiv.org/abs/1706.04599))"
     table = calibration(probs, targets, bins)

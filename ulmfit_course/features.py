@@ -61,9 +61,10 @@ def pooled_features(
     ids: list,              # for each text, or each pair, the array of its token ids
     at=None,                # called with the share that is done
     part: int = 256,        # texts after which what was read is kept
-) -> Tensor:                # `(len(ids), 3*emb_sz)`, on the CPU
+) -> Tensor:                # `(len(ids), 3*emb_sz)`, of pairs `(len(ids), 18*emb_sz + 4)`, on the CPU
     "What the head sees of each text; texts that this encoder has read before are not read again"
-    return encode.joined(_pooled(encode, encode.texts(ids), at, part))
+    texts = encode.texts(ids)
+    return encode.joined(_pooled(encode, texts, at, part), texts)
 
 def _pooled(encode, ids, at, part):
     names, n = [_name(o) for o in ids], 3*encode.encoder.module.emb_sz

@@ -49,21 +49,22 @@ _solvers = dict(classification=_two_rows, binary=_classes, multilabel=_each_labe
 class SolvedHead:
     "Regression on pooled states, in the shape of a head: batch normalization, then a linear layer"
     def __init__(self,
-        x: torch.Tensor,       # features `(n, 3*emb_sz)`, of pairs four times as wide
+        x: torch.Tensor,       # features `(n, 3*emb_sz)`, of pairs `(n, 18*emb_sz + 4)`
         y: torch.Tensor,       # classes `(n,)`, each at least once; labels of 0 and 1, or numbers, `(n, n_out)`
         C: float = 0.002,      # how free the weights are, as in scikit-learn: the smaller, the nearer to zero they are held
         emphasis: float = 1.,  # features that vary more than others of a pool: 1 counts them more, 0 as they are, -1 makes all alike
         eps: float = 1e-5,     # of the batch normalization
         kind: str = 'classification',  # of the target
-        pools: int = 3,        # parts of the features: last state, largest value and mean; of pairs four of each
+        pools: int = 3,        # parts of the features, such as last state, largest value and mean; what is left over is a part each
         balanced: bool = False,  # of classes: each weighs alike, however many texts it has
     ):
         self.mean, self.var, self.eps = x.mean(0), x.var(0, correction=0), eps
-        spread = (self.var+eps).sqrt().view(pools, -1)
-        pool = spread.square().mean(1, keepdim=True).sqrt()
-        scale = ((spread/pool)**emphasis/pool).flatten()
+        spread, wide = (self.var+eps).sqrt(), x.shape[1]//pools
+        of_pools, few = spread[:pools*wide].view(pools, wide), spread[pools*wide:]
+        pool = of_pools.square().mean(1, keepdim=True).sqrt()
+        scale = torch.cat([((of_pools/pool)**emphasis/pool).flatten(), wide**0.5/few])   # one of the few counts as much as a whole pool
         weight, self.bias = _solvers[kind]((x-self.mean)*scale, y, C, **dict(balanced=True) if balanced else {})
-        self.weight = weight*scale*spread.flatten()      # batch norm divides by the spread
+        self.weight = weight*scale*spread      # batch norm divides by the spread
 
     def __call__(self,
         x: torch.Tensor,  # features, as those it was solved on

@@ -7,9 +7,11 @@ __all__ = ['save_bundle', 'load_bundle']
 
 # %% ../nbs/15_inference.ipynb #56c0a52c
 from pathlib import Path
+from fastcore.basics import patch
 from fastcore.foundation import L
 from .core import CourseError, atomic_folder
-from .models import load_checkpoint, read_whole, write_checkpoint
+from .sharing import from_hub, write_card
+from .models import Checkpoint, load_checkpoint, read_whole, write_checkpoint
 from .predictors import Classifier, Ensemble, TextClassifier
 from .predictors import *
 
@@ -28,13 +30,30 @@ def save_bundle(
             folder = tmp/'members'/f'{i}-{ck.direction}' if i > 1 else tmp
             folder.mkdir(parents=True, exist_ok=True)
             write_checkpoint(folder, ck)
+        write_card(tmp)
     return Path(path)
 
 def _question(ck): return {k: v for k,v in ck.task.items() if k != 'thresholds'}   # each direction has its own
 
+# %% ../nbs/15_inference.ipynb #eaf49a3e
+@patch
+def checkpoint(self:TextClassifier,
+    **card  # in the place of the card that it has
+) -> Checkpoint:
+    "The model as it is, to be saved again"
+    config = self.config | (dict(card=card) if card else {})
+    return Checkpoint(self.model.state_dict(), self.to_ids.vocab, config)
+
+@patch
+def save(self:Classifier,
+    path,   # folder to write
+) -> Path:  # the folder
+    "`save_bundle` of a classifier that was loaded, or put together"
+    return save_bundle(self.members, path)
+
 # %% ../nbs/15_inference.ipynb #a7f5def2
 def load_bundle(
-    *paths,                      # folders that `save_bundle` wrote; all classifiers in them answer as one
+    *paths,                      # folders that `save_bundle` wrote, or `user/model` of the Hub; all classifiers in them answer as one
     device=None,                 # where to compute, the CPU if not given
     precision: str = 'auto',     # what to multiply in: `float32`, `bf16`, or on a CPU `int8`; `auto` is the fastest here
     head=None,                   # the module, for a model that was trained with a head of its trainer's own
@@ -42,7 +61,7 @@ def load_bundle(
     "The classifier saved in a folder. Raises `CourseError` for one that is no bundle, broken or inconsistent"
     if not paths: raise CourseError('name the folder of a bundle: load_bundle(path)')
     load = lambda p: [_load_member(f, device, precision, head) for f in _members(p)]
-    loaded = [m for p in map(Path, paths) for m in read_whole(p, load)]
+    loaded = [m for p in map(from_hub, paths) for m in read_whole(p, load)]
     return loaded[0] if len(loaded) == 1 else Ensemble(*loaded)
 
 def _members(path):

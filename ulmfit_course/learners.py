@@ -245,6 +245,7 @@ class ClassifierLearner(CourseLearner, TextLearner):
         "The classifier as it is now"
         encoder = self.model[0]
         head = dict(lin_ftrs=self.lin_ftrs, bptt=encoder.bptt, max_len=encoder.max_len) | (dict(own=self.own_head) if self.own_head else {})
+        if encoder.aligned: head['aligned'] = True
         task = self.target.config() | self.config['task'] | dict(labels=plain_numbers(self.labels))
         return Checkpoint(self.saved_weights(), self.words, dict(self.config, stage='classifier', task=task, head=head, card=card))
     def predict(self,
@@ -349,7 +350,7 @@ def text_classifier_learner(
     opt_func=fused_adam,          # makes the optimizer
     path=None,                    # where `save` writes; see `place_of`
     target=None,                  # what is asked: one of `tasks`, or a `Target`; if not given, what the labels of the loaders say
-    head=None,                    # any module from pooled states `(n, 3*emb_sz)`, of pairs `(n, 12*emb_sz)`, to `(n, target.n_out)`
+    head=None,                    # any module from pooled states `(n, 3*emb_sz)`, of pairs `(n, 18*emb_sz + 4)`, to `(n, target.n_out)`
     y_range=None,                 # the least and the greatest number that can be answered
     text_cols=None,               # where the texts came from, for the bundle
     label_col: str = 'label',     # and the labels
@@ -368,7 +369,7 @@ def text_classifier_learner(
     if ck: check_direction(ck, backwards); check_tokenizer(ck, tok); check_known(unknown, max_unknown)
     arch, words = config or (ck.config['arch'] if ck else small_config), words_of(dls)
     fields = PairFields(words.index(FLD), backwards) if target.pair else None
-    clas = text_classifier(len(words), target.n_out, arch, drop_mult, seq_len, lin_ftrs, max_len=max_len, fields=fields)
+    clas = text_classifier(len(words), target.n_out, arch, drop_mult, seq_len, lin_ftrs, max_len=max_len, fields=fields, aligned=True)
     if head is not None: clas[1].layers, lin_ftrs = checked_head(head, clas[1].layers[0][0].num_features, target), None
     loss_func = loss_func or target.loss_func()
     if not hasattr(loss_func, 'activation'): loss_func = OwnLoss(loss_func, target)
@@ -378,7 +379,7 @@ def text_classifier_learner(
     cols = list(L(text_cols or (['text1', 'text2'] if target.pair else 'text')))
     if isinstance(dls, DocumentLoaders): dls.text_cols, dls.label_col, dls.target = cols, label_col, target
     tok = tok or (ck.config['tokenizer'] if ck else words_en)
-    task = dict(text_cols=cols, label_col=label_col)
+    task = dict(text_cols=cols, label_col=label_col) | (dict(clean=dls.clean.config()) if getattr(dls, 'clean', None) else {})
     learn.config = dict(format=2, arch=dict(arch), direction='bwd' if backwards else 'fwd', tokenizer=tok, task=task)
     return learn.load_encoder(ck, verbose) if ck else learn
 
@@ -389,7 +390,7 @@ text_learner = text_classifier_learner   # fastai has a name for one target of t
 def pooled(self:ClassifierLearner,
     dl,        # a loader with labels
     at=None,   # called with the share that is done
-) -> tuple:    # features `(n, 3*emb_sz)`, of pairs four times as wide, and labels `(n,)` or `(n, n_out)`
+) -> tuple:    # features `(n, 3*emb_sz)`, of pairs `(n, 18*emb_sz + 4)`, and labels `(n,)` or `(n, n_out)`
     "What the head sees of each whole text of a loader, in the order of its dataset; what the encoder has read before is not read again"
     ids, y = zip(*((np.asarray(x), np.asarray(y)) for x,y in dl.dataset))
     self.model.to(self.dls.device).eval()
@@ -410,7 +411,7 @@ def solve_head(self:ClassifierLearner,
     (x, y), target = self.pooled(self.dls.train, at), self.target   # whole texts, where training sees windows
     if missing := target.missing(y): raise CourseError(f"no training text is labelled {missing[0]!r}: add some, or leave the label out")
     wanted = target.wanted(y)
-    how = dict(emphasis=emphasis, eps=norm.eps, kind=target.kind, pools=12 if target.pair else 3, balanced=balanced)
+    how = dict(emphasis=emphasis, eps=norm.eps, kind=target.kind, pools=norm.num_features//self.model[0].module.emb_sz, balanced=balanced)
     if C is None and type(target) is Classes and not target.pair: C = 0.002
     how['C'] = C or best_C(x, wanted, target.off, **how)
     head = SolvedHead(x, wanted, **how)

@@ -83,8 +83,9 @@ class TextToIds(DisplayedTransform):
         vocab: list,              # word of each id
         tok=None,                 # tokenizer, `WordTokenizer()` if not given
         backwards: bool = False,  # ids from the last to the first
+        clean = None,             # a `Cleaner`, for the texts before they are tokens
     ):
-        self.vocab,self.tok,self.backwards = list(vocab),tok or WordTokenizer(),backwards
+        self.vocab,self.tok,self.backwards,self.clean = list(vocab),tok or WordTokenizer(),backwards,clean
         self.places, self.known = word_ids(self.vocab), {}
         if UNK not in self.places:
             raise CourseError(f"this vocabulary has no {UNK}, so there is no id for new words: use the vocabulary of a language model")
@@ -95,6 +96,7 @@ class TextToIds(DisplayedTransform):
     ) -> list:        # for each an array `(n_tokens,)`, of one token at least and never that of padding
         "The ids of each text"
         unk = self.places[UNK]
+        if self.clean: texts = [self.clean.row(t) for t in texts]
         out = [np.array([self.places.get(t, unk) for t in toks] or [unk]) for toks in self.tok(texts)]
         return [o[::-1].copy() for o in out] if self.backwards else out
     def keep(self,
@@ -187,7 +189,7 @@ class Documents(Datasets):
 
 class DocumentLoaders(DataLoaders):
     "The loaders of labelled texts"
-    text_cols, label_col, target = ['text'], 'label', None   # a learner that knows better says so
+    text_cols, label_col, target, clean = ['text'], 'label', None, None   # a learner that knows better says so
     def test_dl(self,
         test_items,                 # a frame with the columns of the training, or a list of texts
         with_labels: bool = False,  # a frame with labels, or pairs, too
@@ -204,7 +206,7 @@ class DocumentLoaders(DataLoaders):
     def new_empty(self):
         "As fastai's: the same without texts"
         new = super().new_empty()
-        new.text_cols, new.label_col, new.target = self.text_cols, self.label_col, self.target
+        new.text_cols, new.label_col, new.target, new.clean = self.text_cols, self.label_col, self.target, self.clean
         return new
 
 # %% ../nbs/library/loaders.ipynb #5d5f8380
@@ -220,6 +222,7 @@ def classifier_dataloaders(
     max_tokens: int = 20_000, # longer texts are refused
     window: int | None = None,  # train on so many tokens in a row of each text, drawn anew each time; on all if not given
     target='class',           # what is asked: one of `tasks`, or a `Target`
+    clean=None,               # a `Cleaner`, for the texts before they are tokens; the model keeps it
 ) -> DataLoaders:
     "fastai `DataLoaders` of labelled texts, long texts with long ones. Raises `CourseError` for data that cannot train a classifier"
     for name,frame in (('training', train), ('validation', valid)):
@@ -228,7 +231,7 @@ def classifier_dataloaders(
     if labels is not None: target = Classes(labels)
     elif isinstance(target, str): target = target_for(target, list(train.label))
     if hasattr(vocab, 'tokenizer'): vocab, tok, backwards = vocab.vocab, tok or vocab.tokenizer, backwards or vocab.backwards
-    to_ids, n = TextToIds(vocab, tok, backwards), len(train)
+    to_ids, n = TextToIds(vocab, tok, backwards, clean), len(train)
     texts, ys = ([*train[c], *valid[c]] for c in ('text', 'label'))
     lens, splits = to_ids.keep(texts), [range(n), range(n, len(texts))]
     _check_rows(train, target, lens, max_tokens); _check_rows(valid, target, lens[n:], max_tokens)
@@ -240,5 +243,5 @@ def classifier_dataloaders(
     dls = datasets.dataloaders(
         bs=bs, val_bs=2*bs, before_batch=PadRight(), device=device, num_workers=0, drop_last=alone,
         dl_kwargs=[dict(res=lens[:n], **cut), dict(val_res=lens[n:])])
-    dls.train.backwards, dls.target = backwards, target
+    dls.train.backwards, dls.target, dls.clean = backwards, target, clean
     return dls

@@ -29,6 +29,7 @@ from .vocabulary import UNK, count_tokens, oov_rate
 from .schema import (Rule, chance, check, check_numbers, check_shapes, list_of, load_tensors, maybe, number,
     one_of, read_json, read_text, shapes_by, shapes_of, text, truth, whole)
 from .tokenizer_base import Tokenizer, known_rules, rule_names
+from .cleaning import Cleaner
 from .tokenization import WordTokenizer, text_rules
 from .awd_lstm import language_model, lm_config
 from .documents import PairFields, text_classifier
@@ -82,6 +83,10 @@ class Checkpoint:
     def task(self) -> dict | None: return self.config.get('task')
     @cached_property
     def tokenizer(self) -> Tokenizer: return Tokenizer.from_config(self.config['tokenizer'])
+    @cached_property
+    def language(self) -> str: return self.config['tokenizer'].get('language', 'en')
+    @cached_property
+    def cleaner(self) -> Cleaner | None: return Cleaner.from_config(c) if (c := (self.task or {}).get('clean')) else None
     def but(self,
         **changes # entries of the configuration
     ): # another checkpoint of the same weights
@@ -176,8 +181,11 @@ _tied = Rule('a dictionary of names', lambda v: type(v) is dict and all(map(text
 _tokenizer = {'kind': text, 'language?': _code, 'rules?': _names, 'model?': text, ...: ...}
 _config = {'stage': maybe(text), 'arch': _arch, 'direction': one_of(*directions), 'tokenizer': _tokenizer, 'tied?': _tied,
            'card?': {'tokens_seen?': number, ...: ...}, ...: ...}
-_classifier = {'task': {'kind': text, 'labels': _labels, 'text_cols': _some_names, 'label_col': _columns, 'pair?': truth, ...: ...},
-               'head': {'lin_ftrs?': maybe(whole(1, 2**16)), 'bptt?': whole(1, 10**9), 'max_len?': whole(1, 10**9), 'own?': text}, ...: ...}
+_clean = {'steps': _some_names, 'language': _code, 'stop_words': maybe(_names)}
+_classifier = {'task': {'kind': text, 'labels': _labels, 'text_cols': _some_names, 'label_col': _columns, 'pair?': truth, 'clean?': _clean,
+                        ...: ...},
+               'head': {'lin_ftrs?': maybe(whole(1, 2**16)), 'bptt?': whole(1, 10**9), 'max_len?': whole(1, 10**9),
+                        'own?': text, 'aligned?': truth}, ...: ...}
 
 def _of_task(kind, n):
     "What a task of a kind says besides, with `n` labels"

@@ -134,6 +134,20 @@ def columns_of(self:Classifier,
     return cols
 
 @patch
+def labelled(self:Classifier,
+    data,             # labelled texts: a frame, a file or a folder, as `read_texts` takes
+    text_cols=None,   # columns of the texts, if they are called otherwise than in training
+    label_col=None,   # column of the labels, likewise
+) -> pd.DataFrame:    # columns `text` and `label`
+    "Texts to be judged by. Raises `CourseError` for a label that it does not know"
+    frame = read_texts(data, self.columns_of(text_cols), label_col or self.task['label_col'], min_classes=1, kind=self.target.reads)
+    name, known = 'the data frame' if isinstance(data, pd.DataFrame) else data, {str(l): l for l in self.labels}
+    if self.target.reads == 'class': frame['label'] = [known.get(str(l), l) for l in frame.label]   # of a file all are names
+    for i,l in enumerate(frame.label, 1):
+        if why := self.target.check(l): raise CourseError(f"{name}, row {i}: {why}; the bundle knows {', '.join(known)}")
+    return frame
+
+@patch
 def predict_stream(self:Classifier,
     texts,          # any iterable of texts, read as it is used
     bs: int = 64,   # most texts of a batch
@@ -154,7 +168,7 @@ class TextClassifier(Classifier):
         check_precision(precision, device or 'cpu')
         self.config, self.task, self.target, self.labels = ck.config, ck.task, target_from(ck.task), ck.task['labels']
         self.device = torch.device(device or 'cpu')
-        self.to_ids, self.members = TextToIds(ck.vocab, ck.tokenizer, ck.backwards), (self,)
+        self.to_ids, self.members = TextToIds(ck.vocab, ck.tokenizer, ck.backwards, ck.cleaner), (self,)
         self.model = classifier_of(len(ck.vocab), ck.config, ck.vocab.index(FLD) if self.target.pair else 0)
         if own := ck.config['head'].get('own'):
             if head is None:

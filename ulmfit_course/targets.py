@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['tasks', 'Target', 'Classes', 'TargetLoss', 'YesNo', 'accuracy_of_yes_no', 'Labels', 'best_thresholds', 'Numbers',
-           'MeanAbsoluteError', 'check_task', 'target_for', 'target_from', 'class_weights', 'target_of', 'words_of']
+           'MeanAbsoluteError', 'check_task', 'target_for', 'target_from', 'class_weights', 'target_of', 'as_target',
+           'words_of']
 
 # %% ../nbs/library/targets.ipynb #ebaac8ea
 from copy import copy
@@ -56,6 +57,10 @@ class Target:
     def said(self, answers) -> list: raise NotImplementedError   # one answer a text, as a user reads it
     def table(self, answers) -> dict: raise NotImplementedError  # name of a column -> its values
     def scores(self, y, answers) -> dict: raise NotImplementedError
+    choices = ()   # what can be said to one question; numbers have no end
+    def evidence(self, logits, k): raise NotImplementedError     # what speaks for label `k` `(n,)`: log-odds; of numbers the number itself
+    def cases(self, y, answers) -> dict: raise NotImplementedError   # each question -> a row a text: `label`, `predicted`, `loss` ...
+    def claims(self, y, answers) -> dict: raise NotImplementedError  # each question -> probabilities `(n,)`, and whether it was so `(n,)`
     def metrics(self) -> list: raise NotImplementedError         # of fastai, to watch a training
 
 # %% ../nbs/library/targets.ipynb #8a07cde6
@@ -78,7 +83,16 @@ class Classes(Target):
         pred = np.asarray(self.labels)[np.asarray(answers).argmax(1)]
         precision, recall, f1, _ = precision_recall_fscore_support(y, pred, average='macro', zero_division=0)
         return dict(accuracy=accuracy_score(y, pred), precision=precision, recall=recall, f1=f1, n=len(pred))
+    @property
+    def choices(self): return self.labels
+    def evidence(self, logits, k): return logits[:, k] - torch.cat([logits[:, :k], logits[:, k+1:]], 1).logsumexp(1)
+    def cases(self, y, answers):
+        of_label = np.asarray(answers)[np.arange(len(y)), self.encoded(y)]
+        return {'': pd.DataFrame(dict(label=y, predicted=self.said(answers), probability=np.max(answers, 1), loss=_surprise(of_label)))}
+    def claims(self, y, answers): return {'': (np.max(answers, 1), np.array([a == b for a,b in zip(self.said(answers), y)]))}
     def metrics(self): return [accuracy]
+
+def _surprise(p): return -np.log(np.clip(p, 1e-12, None))
 
 # %% ../nbs/library/targets.ipynb #812eb270
 class TargetLoss:
@@ -108,6 +122,7 @@ class YesNo(Classes):
     def losses(self, logits, y): return F.binary_cross_entropy_with_logits(logits[:, 0], y.to(logits), reduction='none')
     def off(self, logits, y): return self.losses(logits, y).mean()
     def answers(self, logits): return torch.cat([(-logits).sigmoid(), logits.sigmoid()], -1)
+    def evidence(self, logits, k): return logits[:, 0] if k else -logits[:, 0]
     def metrics(self): return [accuracy_of_yes_no]
 
 def accuracy_of_yes_no(
@@ -142,6 +157,13 @@ class Labels(Target):
         true, pred = self.encoded(y).numpy(), np.asarray(answers) >= self.thresholds
         f1 = {f'{how}_f1': f1_score(true, pred, average=how, zero_division=0) for how in ('micro', 'macro', 'weighted')}
         return dict(**f1, all_right=float((true == pred).all(1).mean()), n=len(pred))
+    choices = 'no', 'yes'
+    def evidence(self, logits, k): return logits[:, k]
+    def cases(self, y, answers):
+        true, p, named = self.encoded(y).bool().numpy(), np.asarray(answers), lambda has: np.where(has, *self.choices[::-1])
+        rows = lambda t, p, least: dict(label=named(t), predicted=named(p >= least), probability=p, loss=_surprise(np.where(t, p, 1-p)))
+        return {l: pd.DataFrame(rows(*o)) for l,*o in zip(self.labels, true.T, p.T, self.thresholds)}
+    def claims(self, y, answers): return dict(zip(self.labels, zip(np.asarray(answers).T, self.encoded(y).bool().numpy().T)))
     def metrics(self): return [F1ScoreMulti(average='micro')]
 
 def best_thresholds(
@@ -213,6 +235,11 @@ class Numbers(Target):
         off = answers - y
         r = [np.corrcoef(a, b)[0, 1] if a.std() > 0 and b.std() > 0 else 0. for a,b in zip(y.T, answers.T)]
         return pd.DataFrame(dict(mae=np.abs(off).mean(0), rmse=np.sqrt((off**2).mean(0)), r=r), index=pd.Index(self.labels, name='number'))
+    def evidence(self, logits, k): return self.answers(logits)[:, k]
+    def cases(self, y, answers):
+        true = np.asarray(list(y), dtype=float).reshape(len(y), -1)
+        return {l: pd.DataFrame(dict(label=a, predicted=b, loss=np.abs(a-b))) for l,a,b in zip(self.labels, true.T, np.asarray(answers).T)}
+    def claims(self, y, answers): raise CourseError("a number has no probability to be judged: look at how far off the answers are")
     def metrics(self): return [MeanAbsoluteError(self)]
 
 class MeanAbsoluteError:
@@ -257,7 +284,7 @@ def target_from(
     task: dict,  # of a checkpoint
 ) -> Target:
     "The question that a checkpoint answers. Raises `CourseError` for a kind that is not known"
-    task = {k: v for k,v in task.items() if k not in ('text_cols', 'label_col')}
+    task = {k: v for k,v in task.items() if k not in ('text_cols', 'label_col', 'clean')}
     if (kind := task.pop('kind')) not in _kinds:
         raise CourseError(f"a model of kind {kind!r}, which is none of {', '.join(_kinds)}: update the course")
     return _kinds[kind](**task)
@@ -289,6 +316,12 @@ def target_of(
         raise CourseError(f"labels of type {name} are of no task here: use CategoryBlock, MultiCategoryBlock or RegressionBlock")
     values = np.stack([np.atleast_1d(np.asarray(dls.train_ds.tls[1][i], dtype=float)) for i in range(len(dls.train_ds))])
     return Numbers.of(['number'] if values.shape[1] == 1 else [f'number_{k+1}' for k in range(values.shape[1])], values, pair)
+
+def as_target(
+    labels,    # a target, or the labels of one class
+) -> Target:
+    "A target as it is, labels as classes"
+    return labels if isinstance(labels, Target) else Classes(labels)
 
 def words_of(
     dls,       # loaders of labelled texts, ours or fastai's

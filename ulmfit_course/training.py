@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['fused_adam', 'LinearCrossEntropy', 'linear_cross_entropy', 'FusedLoss', 'sampling_chances', 'sampled_cross_entropy',
-           'SampledLoss', 'bf16_available', 'BF16', 'keep_memory', 'FastFit', 'FastLearner', 'word_counts',
-           'speed_callbacks', 'weights_hash', 'plain_numbers', 'SaveTraining', 'resume', 'silent', 'fit_epochs',
-           'RescaleLR', 'lm_fit_learner', 'Trace']
+           'SampledLoss', 'bf16_available', 'BF16', 'keep_memory', 'FastFit', 'FastLearner', 'TorchOptimizer',
+           'word_counts', 'speed_callbacks', 'weights_hash', 'plain_numbers', 'SaveTraining', 'resume', 'silent',
+           'fit_epochs', 'RescaleLR', 'lm_fit_learner', 'L2SP', 'Trace']
 
 # %% ../nbs/library/training.ipynb #9077548e
 import ctypes, time, warnings, zlib
@@ -243,7 +243,12 @@ class FastFit:
 class FastLearner(FastFit, Learner): "fastai's `Learner`, whose fits leave nothing behind"
 
 # %% ../nbs/library/training.ipynb #7a5f3d5f
-fused_adam = partial(OptimWrapper, opt=partial(torch.optim.AdamW, fused=True, betas=(0.9, 0.99)))
+class TorchOptimizer(OptimWrapper):
+    "An optimizer of torch, whose settings a tracker of fastai's can write down: those that are not set are left out"
+    @property
+    def hypers(self): return [{k: v for k,v in group.items() if v is not None} for group in super().hypers]
+
+fused_adam = partial(TorchOptimizer, opt=partial(torch.optim.AdamW, fused=True, betas=(0.9, 0.99)))
 
 def word_counts(
     stream: TokenStream,  # text
@@ -405,6 +410,21 @@ def lm_fit_learner(
     dls = lm_dataloaders(train, valid, r.bs, r.seq_len, r.backwards, r.variable_bptt, r.n_shards)
     cbs = [*rnn_cbs(alpha, beta), *fast, *cbs]
     return FastLearner(dls, model, loss_func=CrossEntropyLossFlat(), opt_func=fused_adam, wd=r.wd, cbs=cbs, **kw)
+
+# %% ../nbs/library/training.ipynb #d2f6af19
+class L2SP(Callback):
+    "Weight decay, in AdamW's way, not towards zero but towards the weights with which the first fit begins"
+    order, start = 62, None  # after `RescaleLR`, with the rate of the step
+    def __init__(self,
+        alpha: float,  # at a rate of `lr` each step takes a weight `lr*alpha` of its way back
+    ): self.alpha = alpha
+    def before_fit(self):
+        if self.start is None: self.start = {p: p.detach().clone() for p in self.model.parameters()}
+    @torch.no_grad()
+    def before_step(self):
+        for params, hypers in zip(self.opt.param_lists, self.opt.hypers):
+            for p in params:
+                if p.grad is not None: p.lerp_(self.start[p], min(1, hypers['lr']*self.alpha))
 
 # %% ../nbs/library/training.ipynb #34b76bd4
 class Trace(Callback):

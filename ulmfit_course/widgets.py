@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['max_left_out', 'TokenInspector', 'BatchViewer', 'PaddingViewer', 'Neighbours', 'Playground', 'PredictionExplorer',
-           'ErrorBrowser']
+           'TagView', 'ErrorBrowser']
 
 # %% ../nbs/library/widgets.ipynb #97eda996
 import html, os, re, time
@@ -22,10 +22,13 @@ from .tokenization import fix_html, rule_steps
 from .loaders import length_batches, padding_share
 from .batching import StreamLoader
 from .models import Checkpoint
+from .targets import as_target
 from .evaluation import agreement, calibration, confusion_matrix, expected_calibration_error, nearest_words, top_losses
+from .baselines import fields_in
 from .generator import text_generator
 from .generation import next_word_probs
-from .figures import highlight, plain, reliability_figure
+from .taggers import Tagger, spans_html
+from .figures import highlight, numbers_figure, plain, reliability_figure
 from .interpretation import gradient_input, leave_one_out, prefix_probs
 from .predictors import Classifier
 from .panels import Panel, TextBox, TextLine, Work, alert, label_choices, label_html
@@ -431,51 +434,67 @@ def _svg_text(text, x, y, anchor='middle', turn=0):
     x, y = f'{x:.0f}', f'{y:.0f}'
     return f'<text x="{x}" y="{y}" text-anchor="{anchor}" transform="rotate({turn} {x} {y})">{html.escape(plain(text, 40))}</text>'
 
-def _belief_told(tokens, belief, label):
-    "Where the belief in `label` began, where it ended, and the four words that moved it most"
+def _belief_told(tokens, belief, name, form):
+    "Where the belief began, where it ended, and the four words that moved it most"
     steps = np.diff(belief)
-    most = ', '.join(f'{plain(tokens[i+1])} ({steps[i]:+.0%})' for i in np.abs(steps).argsort()[::-1][:4]) or 'none'
-    return f'Belief in {plain(label)}: {belief[0]:.0%} before the first word, {belief[-1]:.0%} after the last. Greatest steps: {most}.'
+    most = ', '.join(f'{plain(tokens[i+1])} ({steps[i]:+{form}})' for i in np.abs(steps).argsort()[::-1][:4]) or 'none'
+    return f'{name}: {belief[0]:{form}} before the first word, {belief[-1]:{form}} after the last. Greatest steps: {most}.'
 
-def _belief_figure(tokens, belief, label, width=760, height=160, room=50):
-    "The belief in `label` `(n,)` after each token as a curve, with the tokens below it where they find room"
-    x, y = np.linspace(60, width-20, len(belief)), 10 + (1-belief)*height
-    low = height + 10   # where the axis is
+def _belief_figure(tokens, belief, label, chance=True, width=760, height=160, room=50):
+    "The belief in `label`, or a number, `(n,)` after each token as a curve, with the tokens below it where they find room"
+    name, form, low, high = (f'Belief in {plain(label)}', '.0%', 0, 1) if chance else (plain(label), '.3g', belief.min(), belief.max())
+    share = (belief-low)/((high-low) or 1)
+    x, y = np.linspace(60, width-20, len(belief)), 10 + (1-share)*height
+    bottom = height + 10   # where the axis is
     curve = f'<polyline points="{" ".join(f"{a:.1f},{b:.1f}" for a,b in zip(x, y))}" fill="none" stroke="#1f5fa8" stroke-width="2"/>'
-    level = lambda y,share: f'<path d="M60 {y}H{width-20}" stroke="#bbb"/>' + _svg_text(f'{share:.0%}', 55, low+4-share*height, 'end')
-    lines = ''.join(level(low-share*height, share) for share in (0, 0.5, 1))
-    words = ''.join(_svg_text(t, a+3, low+12, 'end', -60) for a,t in zip(x, tokens)) if len(tokens) <= room else ''
-    below = low + (70 if words else 16)
-    axes = _svg_text(f'belief in {label}', 14, low-height/2, turn=-90) + _svg_text(f'tokens read, {len(tokens)} in all', width/2, below)
-    told = _belief_told(tokens, belief, label)
+    level = lambda y,v: f'<path d="M60 {y}H{width-20}" stroke="#bbb"/>' + _svg_text(f'{v:{form}}', 55, y+4, 'end')
+    lines = ''.join(level(bottom-part*height, low + part*(high-low)) for part in (0, 0.5, 1))
+    words = ''.join(_svg_text(t, a+3, bottom+12, 'end', -60) for a,t in zip(x, tokens)) if len(tokens) <= room else ''
+    below = bottom + (70 if words else 16)
+    axes = _svg_text(name, 14, bottom-height/2, turn=-90) + _svg_text(f'tokens read, {len(tokens)} in all', width/2, below)
+    told = _belief_told(tokens, belief, name, form)
     return f'{_svg(lines+curve+words+axes, width, below+6, told)}<p>{html.escape(told)}</p>'
 
 # %% ../nbs/library/widgets.ipynb #1963f5e7
 max_left_out = 400   # tokens, each of which is a reading of all the others; four reviews of five are no longer
 
 class PredictionExplorer(Panel):
-    "What a classifier says of a review, how it came to believe it, and which words did it; of several that answer as one, the first"
+    "What a classifier answers, how it came to it, and which words did it, whatever is asked; of several that answer as one, the first"
     def __init__(self,
         classifier: Classifier,  # in float32
-        text: str = 'The first half is dull, the acting is bad and the jokes are awful. '  # to begin with
-                    'But the second half is wonderful, and I loved the end.',
+        text = 'The first half is dull, the acting is bad and the jokes are awful. '  # to begin with; of several columns a row
+               'But the second half is wonderful, and I loved the end.',
     ):
         self.classifier, self.member = classifier, classifier.members[0]
-        self.model, self.to_ids = self.member.model, self.member.to_ids
-        self.text = TextBox(text, description='Review', rows=4, layout=Layout(width='min(56em, 98%)'))
-        predicted = int(self.member.predict(self.text.value)[1])
-        self.target = ToggleButtons(options=label_choices(classifier.labels), index=predicted, description='What speaks for')
+        self.model, self.to_ids, self.asked = self.member.model, self.member.to_ids, self.member.target
+        cols, wide = classifier.text_cols, Layout(width='min(56em, 98%)')
+        texts, names = [text]*len(cols) if isinstance(text, str) else text, ['Review'] if len(cols) == 1 else map(plain, cols)
+        self.texts = [TextBox(t, description=name, rows=4, layout=wide) for t,name in zip(texts, names)]
+        self.text = self.texts[0]
+        self.target = ToggleButtons(options=label_choices(self.asked.labels), index=int(self.answers(self.member).argmax()),
+                                    description='What speaks for')
         self.ask, self.reasons = Work(self.leave_out, 'Leave out each word'), HTML()
-        super().__init__(self.text, self.target)
+        super().__init__(*self.texts, self.target)
         self.children = [*self.controls, self.view, self.ask, self.reasons]
+
+    @property
+    def row(self) -> list: # one row of texts, checked and joined
+        texts = [box.value for box in self.texts]
+        return self.classifier.texts_of([texts if len(texts) > 1 else texts[0]])
+
+    def answers(self,
+        classifier: Classifier,  # all, or one of the members
+    ) -> np.ndarray:             # `(n_columns,)`
+        "What it says of the texts"
+        return classifier.of_texts(self.row, 1)[0]
 
     def update(self, change=None):
         "Read, and show the belief at once; then look for the reasons"
         self.ask.value = False
-        self.ids = self.to_ids.ids([self.text.value])[0]
+        self.ids = self.to_ids.ids(self.row)[0]
         self.ask.disabled = not 2 <= len(self.ids) <= max_left_out   # one token is `xxbos` and nothing else
         super().update()
-        self.parts = {'gradient x input': gradient_input(self.model, self.ids, self.target.index)}
+        self.parts = {'gradient x input': gradient_input(self.model, self.ids, self.target.index, self.asked)}
         self.reasons.value = self.explain()
 
     def static_html(self): return super().static_html() + self.reasons.value
@@ -488,32 +507,37 @@ class PredictionExplorer(Panel):
         "Who is looked at: which member, in which direction it reads, and what all say together"
         n, way = len(self.classifier.members), f'<b>{"backwards" if self.to_ids.backwards else "forwards"}</b>'
         if n == 1: return f'<p>This classifier reads {way}.</p>'
-        probs = self.classifier.probabilities([self.text.value])[0]
-        said = ', '.join(f'{label_html(l)} {q:.1%}' for l,q in zip(self.classifier.labels, probs))
+        form = '.1%' if self.asked.choices else '.3g'
+        said = ', '.join(f'{label_html(l)} {q:{form}}' for l,q in zip(self.asked.labels, self.answers(self.classifier)))
         return f'<p>Shown is <b>member 1</b> of {n}, which reads {way}. All {n} together: {said}.</p>'
 
 # %% ../nbs/library/widgets.ipynb #91263250
 @patch
 def draw(self: PredictionExplorer) -> str: # HTML
-    "Probabilities before and after reading, and the way between them"
-    belief, labels = prefix_probs(self.model, self.ids), self.classifier.labels
+    "Answers before and after reading, and the way between them"
+    belief, labels, chance = prefix_probs(self.model, self.ids, self.asked), self.asked.labels, bool(self.asked.choices)
     heads = '<th></th><th></th><th style="text-align:right">now</th><th style="text-align:right">before reading</th>'
-    rows = _bars(labels, belief[-1], belief[0])
-    table = f'<table style="width:min(32em, 98%);line-height:1.4"><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>'
-    return self.shown + table + _belief_figure(self.tokens, belief[:, self.target.index], self.target.label)
+    bars = _bars(labels, belief[-1], belief[0]) if chance else ''
+    table = f'<table style="width:min(32em, 98%);line-height:1.4"><thead><tr>{heads}</tr></thead><tbody>{bars}</tbody></table>'
+    if not chance:
+        values = [[f'{v:.3g}' for v in o] for o in (belief[-1], belief[0])]
+        table = _table(('', 'now', 'before reading'), list(zip(map(label_html, labels), *values)))
+    return self.shown + table + _belief_figure(self.tokens, belief[:, self.target.index], self.target.label, chance)
 
 @patch
 def explain(self: PredictionExplorer) -> str: # HTML
     "The words, tinted by each method that has been asked, and how far the methods agree"
-    way = -1 if self.to_ids.backwards else 1   # written as the text was
-    tinted = {name: highlight(self.tokens[::way], parts[::way]) for name,parts in self.parts.items()}
-    columns = ''.join(f'<div style="flex:1 1 20em"><h4 style="margin:.3em 0">{name}</h4>{words}</div>' for name,words in tinted.items())
-    agree, n = '', len(self.tokens)
+    way, of_number = -1 if self.to_ids.backwards else 1, not self.asked.choices   # written as the text was
+    tint = lambda parts: highlight(self.tokens[::way], parts[::way], self.target.label if of_number else '')
+    column = '<div style="flex:1 1 20em"><h4 style="margin:.3em 0">{}</h4>{}</div>'.format
+    columns = ''.join(column(name, tint(parts)) for name,parts in self.parts.items())
+    agree, n, label = '', len(self.tokens), label_html(self.target.label)
     if n > max_left_out: agree = f'<p>Each word can be left out of a text of up to {max_left_out} tokens; this one has {n:,}.</p>'
     if len(self.parts) == 2:
         share = f'<b>{agreement(*self.parts.values()):.2f}</b>'
         agree = f'<p>Agreement of the two: {share} (1: they rank the words alike; 0: nothing in common)</p>'
-    return (f'<p>+ and underlined: for {label_html(self.target.label)}; − and dotted: against it</p>'
+    signs = ('raises', 'lowers') if of_number else ('for', 'against')
+    return (f'<p>+ and underlined: {signs[0]} {label}; − and dotted: {signs[1]} it</p>'
             f'<div style="display:flex;flex-wrap:wrap;gap:1em 2em;max-width:72em">{columns}</div>{agree}')
 
 @patch
@@ -522,64 +546,115 @@ def leave_out(self: PredictionExplorer,
 ):
     "Ask again without each word in turn, unless there are too many"
     if len(self.ids) > max_left_out: return
-    self.parts['leave-one-out'] = leave_one_out(self.model, self.ids, self.target.index, bs=8, progress=report)
+    self.parts['leave-one-out'] = leave_one_out(self.model, self.ids, self.target.index, bs=8, progress=report, target=self.asked)
     self.reasons.value = self.explain()
+
+# %% ../nbs/library/widgets.ipynb #3c9e111e
+class TagView(Panel):
+    "A text to type, and the spans that a tagger finds in it"
+    def __init__(self,
+        tagger: Tagger,  # of [taggers](taggers.ipynb)
+        text = 'Ada Lovelace met Charles Babbage in London.',  # to begin with
+    ):
+        self.tagger, wide = tagger, Layout(width='min(56em, 98%)')
+        self.text = TextBox(text, description='Text', rows=3, layout=wide)
+        self.least = FloatSlider(0, min=0, max=0.95, step=0.05, description='At least as sure as', layout=wide)
+        super().__init__(self.text, self.least)
+
+    def draw(self):
+        spans = [s for s in self.tagger.tag(self.text.value) if s['probability'] >= self.least.value]
+        return spans_html(self.text.value, spans, self.tagger.labels)
 
 # %% ../nbs/library/widgets.ipynb #33e68e17
 class ErrorBrowser(Panel):
-    "The confusion matrix, the texts behind each of its cells, and the calibration"
+    "What was taken for what, the texts behind it and the calibration; of numbers how far off they are; of several labels or numbers one"
     def __init__(self,
-        frame: pd.DataFrame,         # columns `text` and `label`
-        probs: np.ndarray,           # probabilities `(n, n_class)`, in the order of `frame`
-        labels: list | None = None,  # classes, in the order of the columns of `probs`; sorted, if not given
+        frame: pd.DataFrame,    # columns `text` and `label`
+        answers: np.ndarray,    # probabilities, or numbers `(n, n_columns)`, in the order of `frame`
+        target = None,          # what is asked, or the classes in the order of the columns; the labels of the texts, if not given
     ):
-        labels = sorted(set(frame.label)) if labels is None else list(labels)
-        if probs.shape != (len(frame), len(labels)):
-            raise CourseError(f'probabilities of shape {probs.shape} do not go with {len(frame)} texts and {len(labels)} classes: '
-                              'give the predictions for these texts, and all the classes')
-        targets = np.array([labels.index(l) for l in frame.label])
-        self.losses = top_losses(frame, probs, labels)
-        self.counts = confusion_matrix(self.losses.label, self.losses.predicted, labels)
-        picture = figure_html(*reliability_figure(calibration(probs, targets)))
-        self.calibration = f'{picture}<p>Calibration error: {expected_calibration_error(probs, targets):.3f}</p>'
-        worst = self.losses.iloc[0]
-        choice = lambda **kw: ToggleButtons(options=label_choices(labels), **kw)
-        self.label = choice(value=worst.label, description='Label')
-        self.predicted = choice(value=worst.predicted, description='Predicted as')
-        many = IntSlider(5, min=1, max=50, description='Texts to list', layout=Layout(width='min(30em, 98%)'))
-        super().__init__(self.label, self.predicted, many)
+        target = self.target = as_target(_labels_of(frame) if target is None else target)
+        if (shape := np.shape(answers)) != (len(frame), len(target.labels)):
+            raise CourseError(f'answers of shape {shape} do not go with {len(frame)} texts and {len(target.labels)} labels: '
+                              'give the predictions for these texts, and all the classes, or the target of the classifier')
+        losses, y = top_losses(frame, answers, target), list(frame.label)
+        names = list(target.cases(y, answers))
+        self.of = dict(tuple(losses.groupby('question', sort=False))) if len(names) > 1 else {names[0]: losses}
+        self.claims = target.claims(y, answers) if target.choices else {}
+        self.picture = lru_cache(None)(self.picture)
+        choice = lambda of, value, cls=ToggleButtons, **kw: cls(options=label_choices(of), index=list(of).index(value), **kw)
+        worst = losses.iloc[0]
+        self.question = choice(names, worst.get('question', names[0]), Dropdown, description='What is asked')
+        self.label = choice(target.choices, worst.label, description='Label') if target.choices else None
+        self.predicted = choice(target.choices, worst.predicted, description='Predicted as') if target.choices else None
+        self.many = IntSlider(5, min=1, max=50, description='Texts to list', layout=Layout(width='min(30em, 98%)'))
+        shown = self.question if len(names) > 1 else None, self.label, self.predicted, self.many
+        super().__init__(*(o for o in shown if o))
+
+    @property
+    def losses(self): return self.of[self.question.value]   # those of what is asked now, the greatest first
+    @property
+    def counts(self): return confusion_matrix(self.losses.label, self.losses.predicted, self.target.choices)
+
+def _labels_of(frame):
+    "The classes of a frame's labels"
+    if any(isinstance(l, (list, tuple, set, float)) for l in frame.label):
+        raise CourseError('these labels are no classes: name the target of the classifier, ErrorBrowser(frame, answers, classifier.target)')
+    return sorted(set(frame.label))
 
 # %% ../nbs/library/widgets.ipynb #7b68d669
 @patch
 def matrix(self: ErrorBrowser) -> str: # HTML
     "The confusion matrix, each row tinted by its shares, the chosen cell framed and marked"
-    here = (self.label.value, self.predicted.value)
+    here, counts = (self.label.value, self.predicted.value), self.counts
     def cell(label, predicted):
-        n = self.counts.at[label, predicted]
+        n = counts.at[label, predicted]
         frame, mark = ('3px solid #222', '▸ ') if (label, predicted) == here else ('1px solid #bbb', '')
-        share = n/max(self.counts.loc[label].sum(), 1)
+        share = n/max(counts.loc[label].sum(), 1)
         tint = f'rgb({255-115*share:.0f},{255-60*share:.0f},255)'
         style = f'border:{frame};padding:.6em 1em;text-align:right;color:#111;background:{tint}'
         return f'<td style="{style}">{mark}{n:,}<br><small>{share:.0%}</small></td>'
     def row(label):
-        cells = ''.join(cell(label, predicted) for predicted in self.counts)
+        cells = ''.join(cell(label, predicted) for predicted in counts)
         return f'<tr><th scope="row" style="padding:.3em;text-align:right">{label_html(label)}</th>{cells}</tr>'
-    head = ''.join(f'<th scope="col" style="padding:.3em">{label_html(l)}</th>' for l in self.counts)
+    head = ''.join(f'<th scope="col" style="padding:.3em">{label_html(l)}</th>' for l in counts)
     return ('<table style="border-collapse:collapse;line-height:1.3"><caption>label (down), predicted as (across)</caption>'
-            f'<thead><tr><th></th>{head}</tr></thead><tbody>{"".join(map(row, self.counts.index))}</tbody></table>')
+            f'<thead><tr><th></th>{head}</tr></thead><tbody>{"".join(map(row, counts.index))}</tbody></table>')
+
+@patch
+def picture(self: ErrorBrowser,
+    question,  # what is asked
+) -> str:      # HTML
+    "Whether its probabilities may be believed; of a number how far off it is"
+    if question not in self.claims: return figure_html(*numbers_figure(self.of[question], question))
+    claimed = self.claims[question]
+    drawn = figure_html(*reliability_figure(calibration(*claimed), question if len(self.claims) > 1 else None))
+    return f'{drawn}<p>Calibration error: {expected_calibration_error(*claimed):.3f}</p>'
+
+@patch
+def folded(self: ErrorBrowser,
+    case,  # a row of `losses`
+) -> str:  # HTML
+    "A text, or both of a pair, behind its first words and what was said of it"
+    texts = [fix_html(t) for t in (fields_in(case.text) if self.target.pair else [case.text])]
+    begin = html.escape(' | '.join(plain(t, 110//len(texts)) for t in texts))
+    if not self.target.choices:
+        said = f'off by {case.loss:.3g} {label_html(self.question.value)}: {case.predicted:.3g}, and the label is {case.label:.3g}'
+    elif len(self.of) > 1: said = f'loss {case.loss:.2f}, probability {case.probability:.0%}'
+    else: said = f'loss {case.loss:.2f}, {case.probability:.0%} sure'
+    whole = ''.join(f'<p style="margin:.5em 1.5em;max-width:60em;white-space:pre-wrap">{html.escape(t)}</p>' for t in texts)
+    return f'<details><summary>{said}: {begin}</summary>{whole}</details>'
 
 @patch
 def draw(self: ErrorBrowser) -> str: # HTML
-    "Matrix and calibration, and below them the texts of the chosen cell"
-    label, predicted, n = (control.value for control in self.controls)
-    rows = self.losses[(self.losses.label == label) & (self.losses.predicted == predicted)]
-    def folded(error):
-        text = fix_html(error.text)
-        begin = html.escape(plain(text, 110))
-        return (f'<details><summary>loss {error.loss:.2f}, {error.probability:.0%} sure: {begin}</summary>'
-                f'<p style="margin:.5em 1.5em;max-width:60em;white-space:pre-wrap">{html.escape(text)}</p></details>')
-    title = (f'{min(n, len(rows))} of {len(rows):,} texts with the label {label_html(label)}, '
-             f'predicted as {label_html(predicted)}; the greatest loss first')
+    "Matrix and calibration, and below them the texts of the chosen cell; of a number those that are furthest off"
+    rows, question, asked = self.losses, self.question.value, label_html(self.question.value)
+    matrix, title = '', f'of {len(rows):,} texts; those that are furthest off first'
+    if self.target.choices:
+        label, predicted = self.label.value, self.predicted.value
+        matrix, rows = self.matrix(), rows[(rows.label == label) & (rows.predicted == predicted)]
+        title = (f'of {len(rows):,} texts with the label {label_html(label)}, predicted as {label_html(predicted)}'
+                 f'{f" ({asked})"*(len(self.of) > 1)}; the greatest loss first')
     return ('<div style="display:flex;flex-wrap:wrap;gap:1em 3em;align-items:center">'
-            f'{self.matrix()}<div>{self.calibration}</div></div><h4 style="margin:.3em 0">{title}</h4>'
-            + ''.join(map(folded, rows.head(n).itertuples())))
+            f'{matrix}<div>{self.picture(question)}</div></div><h4 style="margin:.3em 0">{min(self.many.value, len(rows))} {title}</h4>'
+            + ''.join(map(self.folded, rows.head(self.many.value).itertuples())))

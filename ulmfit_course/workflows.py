@@ -24,6 +24,7 @@ from .baselines import beside_baseline
 from .pretraining import evaluate_lm, unseen_texts
 from .classifier import text_columns, train_classifier
 from .taggers import Tagger, check_rows, load_tagger, save_tagger, train_tagger
+from .spans import SpanAnswerer, load_answerer, save_answerer, train_spans
 from .seq2seq import load_seq2seq, train_seq2seq
 from .sequences import judge
 from .predictors import Classifier
@@ -71,20 +72,23 @@ def train_on(
     return dict(bundle=str(out), read=read, model=f'{model}, {direction}', n_labels=len(train), unknown=about['unknown'], **found)
 
 # %% ../nbs/library/workflows.ipynb #c7dd2491
-def _words_cols(task, text_cols, label_col):
-    "The two columns of a task of words, if nobody says otherwise"
-    usual = dict(tags=('tokens', 'tags'), sequence=('text', 'target'))[task]
-    text_col, = L(text_cols) if len(L(text_cols)) == 1 else (None,)
-    if text_col is None or not isinstance(label_col, str):
-        raise CourseError(f"task={task!r} has one column of texts and one of answers: name one of each")
-    return usual[0] if text_col == 'text' else text_col, usual[1] if label_col == 'label' else label_col
+_usual = dict(tags=(['tokens'], 'tags'), spans=(['question', 'context'], 'answers'), sequence=(['text'], 'target'))
 
-def _words_table(data, task, text_col, label_col):
+def _words_cols(task, text_cols, label_col):
+    "The columns of a task of words, if nobody says otherwise: those of the texts, that of the answers"
+    usual, answers = _usual[task]
+    cols = usual if list(L(text_cols)) == ['text'] else list(L(text_cols))
+    if len(cols) != len(usual) or not isinstance(label_col, str):
+        raise CourseError(f"task={task!r} has {len(usual)} column{'s' * (len(usual) > 1)} of texts ({', '.join(usual)}) and one of "
+                          f"answers ({answers}): name as many, in this order")
+    return cols, answers if label_col == 'label' else label_col
+
+def _words_table(data, task, text_cols, label_col):
     "The rows of a task of words. Raises `CourseError` for a missing column, or a text that is none"
-    frame = data if isinstance(data, pd.DataFrame) else read_table(Path(data), [text_col], label_col)
-    if missing := [c for c in (text_col, label_col) if c not in frame]:
+    frame = data if isinstance(data, pd.DataFrame) else read_table(Path(data), text_cols, label_col)
+    if missing := [c for c in (*text_cols, label_col) if c not in frame]:
         raise CourseError(f"{_name_of(data)} has no column {missing[0]!r}: it has {', '.join(map(str, frame))}")
-    if task == 'tags': check_rows(frame, text_col, label_col, 'plain')
+    if task == 'tags': check_rows(frame, *text_cols, label_col, 'plain')
     return frame
 
 def train_words_on(
@@ -102,36 +106,48 @@ def train_words_on(
 ) -> dict: # `bundle`, `read`, `model`, `n_texts`, and scores on what was held out
     "Train a tagger, or a network from text to text, and save it. Raises `CourseError` before any work"
     check_folder(out)
-    began, (text_col, label_col) = time.perf_counter(), _words_cols(task, text_cols, label_col)
-    frame = _words_table(data, task, text_col, label_col)
-    read = f"{len(frame):,} rows; {text_col} and {label_col}"
+    began, (cols, label_col) = time.perf_counter(), _words_cols(task, text_cols, label_col)
+    frame = _words_table(data, task, cols, label_col)
+    read = f"{len(frame):,} rows; {', '.join(cols)} and {label_col}"
     if say: say(read)
-    parts = split(pd.DataFrame(dict(text=[o if isinstance(o, str) else ' '.join(o) for o in frame[text_col]])), valid=valid, test=0.).split
+    parts = split(pd.DataFrame(dict(text=[o if isinstance(o, str) else ' '.join(o) for o in frame[cols[-1]]])), valid=valid, test=0.).split
     train, held_out = (frame[(parts == n).values].reset_index(drop=True) for n in ('train', 'valid'))
-    changes = {k: v for k,v in changes.items() if v is not None}
+    changes = _settings(**{k: v for k,v in changes.items() if v is not None})
     if task == 'tags':
-        how = dict(word_col=text_col, tag_col=label_col, max_unknown=max_unknown, direction=direction or 'both')
-        made = train_tagger(train, None, model, **how, **changes)
+        how = dict(max_unknown=max_unknown, direction=direction or 'both')
+        made = train_tagger(train, None, model, None, *cols, label_col, **how, **changes)
         save_tagger(made, out, data=_name_of(data))
+    elif task == 'spans':
+        how = dict(max_unknown=max_unknown, direction=direction or 'both')
+        made = train_spans(train, None, model, None, *cols, label_col, **how, **changes)
+        save_answerer(made, out, data=_name_of(data))
     else:
-        made = train_seq2seq(train[[text_col, label_col]], model=model, **changes)
+        made = train_seq2seq(train[[*cols, label_col]], model=model, **changes)
         made.save(out)
-    found = dict(valid=judged_words(made, held_out, text_col, label_col)) if len(held_out) else {}
+    found = dict(valid=judged_words(made, held_out, cols, label_col)) if len(held_out) else {}
     seconds, seed = time.perf_counter()-began, changes.get('seed', 42)
     save_run(Path(out)/'run.json', dict(command=command_line(), **changes), found, seconds, seed, n_texts=len(train))
     return dict(bundle=str(out), read=read, model=str(model), n_texts=len(train), **found)
 
+def _settings(epochs=None, **changes):
+    "A number of epochs is one number here, where a classifier has four"
+    if epochs is None: return changes
+    if len(L(epochs)) != 1: raise CourseError(f"epochs={tuple(epochs)}: a model of words learns in one step, so give one number")
+    return dict(changes, epochs=L(epochs)[0])
+
 def _name_of(data): return 'a data frame' if isinstance(data, pd.DataFrame) else Path(data).name
 
+# %% ../nbs/library/workflows.ipynb #f509d1bf
 def judged_words(
-    model, # a `Tagger` or a `Seq2Seq`
+    model, # a `Tagger`, a `SpanAnswerer` or a `Seq2Seq`
     frame, # rows
-    text_col:str, # column of the words, or of the texts
+    text_cols:list, # column of the words, or of the texts; of questions and passages two
     label_col:str # and of the answers
 ) -> dict: # F1 of spans, or ROUGE-L, BLEU and chrF
     "How good a model of words is on rows that it did not learn from"
-    if isinstance(model, Tagger): return model.evaluate(frame, text_col, label_col)
-    return judge(model.generate(list(frame[text_col])), list(frame[label_col]))
+    if isinstance(model, Tagger): return model.evaluate(frame, *text_cols, label_col)
+    if isinstance(model, SpanAnswerer): return model.scores(frame, *text_cols, label_col)
+    return judge(model.generate(list(frame[text_cols[0]])), list(frame[label_col]))
 
 # %% ../nbs/library/workflows.ipynb #a4f2c988
 def opened(
@@ -140,7 +156,7 @@ def opened(
     precision:str='auto' # as for `load_bundle`
 ): # a `Classifier`, a `Tagger` or a `Seq2Seq`
     "The model in a folder. Raises `CourseError` for one that is none"
-    known, config = dict(tagger=load_tagger, seq2seq=load_seq2seq), Path(path)/'config.json'
+    known, config = dict(tagger=load_tagger, answerer=load_answerer, seq2seq=load_seq2seq), Path(path)/'config.json'
     stage = read_json(config).get('stage') if config.is_file() else None
     if stage not in known: return load_bundle(path, *members, precision=precision)
     if members: raise CourseError(f"{path} holds a {stage}, which answers alone: leave out --members")
@@ -160,6 +176,11 @@ def predict_on(
         rows = [texts[i:i+n] for i in range(0, len(texts), n)] if n > 1 and len(texts) % n == 0 else list(texts)   # a pair is two texts
         model.require_known(model.texts_of(rows), max_unknown)
         return model.predict_frame(rows).to_dict('records')
+    if isinstance(model, SpanAnswerer):
+        if len(texts) % 2: raise CourseError(f"{len(texts)} texts: give a question and its passage, or several such pairs")
+        cols, _ = _words_cols('spans', text_cols or 'text', 'label')
+        rows = read_table(Path(file), cols) if file else list(zip(texts[::2], texts[1::2]))
+        return model.predict_frame(rows, *cols).to_dict('records')
     texts = list(read_texts(file, text_cols or 'text').text) if file else list(texts)
     if isinstance(model, Tagger): return [dict(text=t, spans=model.tag(t)) for t in texts]
     return [dict(text=t, written=w) for t,w in zip(texts, model.generate(texts))]
@@ -175,15 +196,12 @@ def evaluate_on(
     "Judge a classifier on labelled texts. Raises `CourseError` for a label that it does not know"
     began = time.perf_counter()
     if not isinstance(model, Classifier):
-        task = 'tags' if isinstance(model, Tagger) else 'sequence'
-        text_col, label_col = _words_cols(task, text_cols or 'text', label_col or 'label')
-        return judged_words(model, _words_table(data, task, text_col, label_col), text_col, label_col)
+        task = {Tagger: 'tags', SpanAnswerer: 'spans'}.get(type(model), 'sequence')
+        cols, label_col = _words_cols(task, text_cols or 'text', label_col or 'label')
+        return judged_words(model, _words_table(data, task, cols, label_col), cols, label_col)
     target = model.target
-    frame = read_texts(data, model.columns_of(text_cols), label_col or model.task['label_col'], min_classes=1, kind=target.reads)
-    labels, known = list(frame.label), {str(l): l for l in model.labels}
-    if target.reads == 'class': labels = [known.get(str(l), l) for l in labels]   # of a file all are names
-    for i,l in enumerate(labels, 1):
-        if why := target.check(l): raise CourseError(f"{data}, row {i}: {why}; the bundle knows {', '.join(known)}")
+    frame = model.labelled(data, text_cols, label_col)
+    labels = list(frame.label)
     texts = list(frame.text)
     unknown = model.require_known(texts, max_unknown)
     result = target.scores(labels, model.of_texts(texts, 64))

@@ -6,6 +6,8 @@ from nbformat.v4 import new_code_cell, new_notebook
 from playwright.sync_api import TimeoutError as Unfinished, expect, sync_playwright
 
 prompts = '.jp-CodeCell .jp-InputPrompt:not(.jp-Placeholder-prompt)'   # a collapsed cell shows a placeholder without a number
+tracebacks = '''[...document.querySelectorAll('[data-mime-type$=".stderr"], [data-mime-type$=".error"]')].map(o => o.textContent)
+    .filter(o => o.includes('Traceback (most recent call last)'))'''   # an error has one mime type in some versions of JupyterLab, and another in others
 pictures = Path(__file__).resolve().parents[2]/'runs/browser'
 expect.set_options(timeout=30_000)
 
@@ -121,10 +123,10 @@ class Lesson(Page):
 
     def finish(self, seconds=240):
         "Wait for the last cell; an error is a fault"
-        self.page.wait_for_function('''prompts => document.querySelector('[data-mime-type="application/vnd.jupyter.error"]')
+        self.page.wait_for_function(f'''prompts => {tracebacks}.length
             || ![...document.querySelectorAll(prompts)].some(o => /\\[[ *]\\]/.test(o.textContent))
                 && document.querySelector('.jp-Notebook-ExecutionIndicator').dataset.status == "idle"''', arg=prompts, timeout=1000*seconds)
-        assert self.page.locator('[data-mime-type="application/vnd.jupyter.error"]').all_text_contents() == []
+        assert self.page.evaluate(f'() => {tracebacks}') == []
         return self
 
 class Lab:

@@ -1,5 +1,5 @@
 "The lessons in JupyterLab, run and used as their readers do"
-import re
+import json, re
 from pathlib import Path
 import pytest
 from playwright.sync_api import expect
@@ -7,7 +7,7 @@ from conftest import Lesson, slide
 
 pytestmark = pytest.mark.slow
 lessons = Path(__file__).resolve().parents[2]/'nbs'
-with_widgets = [p.stem for p in sorted(lessons.glob('*.ipynb')) if 'from ulmfit_course.widgets import' in p.read_text('utf8')]
+with_widgets = [p.stem for p in sorted(lessons.glob('*.ipynb')) if re.search(r'from ulmfit_course\.(widgets|panels) import', p.read_text('utf8'))]
 
 @pytest.mark.parametrize('name', with_widgets)
 def test_lesson_shows_its_widgets(browser, lab, name):
@@ -15,7 +15,7 @@ def test_lesson_shows_its_widgets(browser, lab, name):
         widgets = lesson.run_all().page.locator('.jp-OutputArea-output').filter(has=lesson.page.locator('.widget-vbox'))
         assert widgets.count() > 0
         for i, widget in enumerate(widgets.all()):
-            expect(widget.locator('.widget-html').first).not_to_be_empty()
+            expect(widget).to_contain_text(re.compile(r'\w'))   # where an answer is awaited, its question
             lesson.picture(f'{name}-{i}', widget)
         assert lesson.errors == []
 
@@ -128,7 +128,132 @@ def test_errors_of_a_cell(widgets):
         errors.locator('.widget-toggle-buttons', has_text='Label').get_by_role('button', name=label).click()
         expect(errors).to_contain_text(f'with the label {label}')
 
+# Every target, in panels: several labels, a number, two texts, spans; and the panel that lesson 10 makes itself
+
+def lesson_cell(name, words):
+    "The code of a lesson's cell that holds these words"
+    cells = json.loads((lessons/f'{name}.ipynb').read_text('utf8'))['cells']
+    return next(''.join(c['source']) for c in cells if c['cell_type'] == 'code' and words in ''.join(c['source']))
+
+def wear(lesson, theme):
+    "A theme of JupyterLab, by its menu"
+    for item in ('Settings', 'Theme', f'JupyterLab {theme}'):
+        lesson.page.locator('.lm-MenuBar-itemLabel, .lm-Menu-itemLabel').get_by_text(item, exact=True).last.click()
+    expect(lesson.page.locator('body')).to_have_attribute('data-jp-theme-light', str(theme == 'Light').lower())
+    expect(lesson.page.locator('#jupyterlab-splash')).to_have_count(0)   # what hides the page while it changes
+
+def both_themes(lesson, name, part):
+    "A picture in light and in dark"
+    lesson.picture(f'{name}-light', part)
+    wear(lesson, 'Dark')
+    lesson.picture(f'{name}-dark', part)
+    wear(lesson, 'Light')
+
+frames = """
+import numpy as np, pandas as pd
+from ulmfit_course.targets import Classes, Labels, Numbers
+from ulmfit_course.widgets import ErrorBrowser, PredictionExplorer, TagView
+rng = np.random.default_rng(0)
+texts = [f'Sentence {i} of a letter: <b>$x$</b> and so on.' for i in range(60)]
+frame = pd.DataFrame(dict(text=texts))
+"""
+
+def test_errors_of_several_labels(browser, lab):
+    lab.write('labels', frames + """
+has = rng.random((60, 3)) < [.5, .3, .1]
+p = (has*.4 + rng.random((60, 3))*.6)
+target = Labels(['joy', 'fear', 'awe'], thresholds=[.5, .4, .3])
+ErrorBrowser(frame.assign(label=[[l for l,o in zip(target.labels, row) if o] for row in has]), p, target)""")
+    with Lesson(browser, lab, 'labels') as lesson:
+        errors = lesson.run_all().panel('Predicted as')
+        errors.get_by_label('What is asked').select_option('fear')
+        for label in ('no', 'yes'):
+            errors.locator('.widget-toggle-buttons', has_text='Label').get_by_role('button', name=label, exact=True).click()
+            expect(errors).to_contain_text(f'with the label {label}, predicted as')
+        expect(errors).to_contain_text('(fear)')
+        expect(errors.locator('img')).to_have_attribute('alt', re.compile('Share that has fear against its probability'))
+        errors.get_by_label('What is asked').select_option('awe')
+        expect(errors.locator('img')).to_have_attribute('alt', re.compile('Share that has awe'))
+        both_themes(lesson, 'errors-labels', errors)
+        assert lesson.errors == []
+
+def test_errors_of_a_number(browser, lab):
+    lab.write('numbers', frames + """
+stars = rng.normal(3, 1, 60)
+pairs = frame.assign(text=[f'xxfld 1 Is it good? xxfld 2 {t}' for t in texts], label=stars)
+ErrorBrowser(pairs, (3 + .5*(stars-3) + rng.normal(0, .4, 60))[:, None], Numbers(['stars'], pair=True))""")
+    with Lesson(browser, lab, 'numbers') as lesson:
+        errors = lesson.run_all().panel('Texts to list')
+        expect(errors).to_contain_text('5 of 60 texts; those that are furthest off first')
+        slide(errors, 'Texts to list', 'ArrowRight')
+        expect(errors).to_contain_text('6 of 60 texts')
+        expect(errors.locator('summary').first).to_contain_text(re.compile(r'off by [\d.]+ stars: '))
+        expect(errors.locator('img')).to_have_attribute('alt', re.compile('stars: answers against the labels of 60 texts, off by'))
+        errors.locator('summary').first.click()
+        expect(errors.locator('details[open] p')).to_have_count(2)   # both texts of the pair
+        assert errors.locator('details b').count() == 0
+        both_themes(lesson, 'errors-number', errors)
+        assert lesson.errors == []
+
+def test_a_number_of_two_texts_is_explained(browser, lab):
+    lab.write('pairs', frames + """
+from ulmfit_course.classifier import train_classifier
+from ulmfit_course.predictors import TextClassifier
+good = rng.random(40) < .5
+rated = pd.DataFrame(dict(question='Was it good?', answer=np.where(good, 'A wonderful film.', 'A dull film.'), stars=good*3. + rng.random(40)))
+learn = train_classifier(rated, None, 'imdb-small', task='similarity', text_cols=['question', 'answer'], label_col='stars', max_unknown=1.)
+PredictionExplorer(TextClassifier(learn.checkpoint(), precision='float32'), ['Was it good?', 'A dull film.'])""")
+    with Lesson(browser, lab, 'pairs') as lesson:
+        explorer = lesson.run_all().panel('Leave out each word')
+        value = lambda: float(explorer.locator('tr', has_text='stars').locator('td').nth(1).inner_text())
+        dull, before = value(), explorer.locator('table').first.inner_text()
+        explorer.get_by_label('answer').fill('A wonderful film.')
+        expect(explorer.locator('table').first).not_to_have_text(before, use_inner_text=True)
+        assert value() > dull
+        explorer.get_by_role('button', name='Leave out each word').click()
+        expect(explorer).to_contain_text('Agreement of the two')
+        expect(explorer).to_contain_text('raises stars')
+        both_themes(lesson, 'explorer-pair', explorer)
+        assert lesson.errors == []
+
+def test_spans_follow_the_text(browser, lab):
+    lab.write('spans', frames + """
+from ulmfit_course.datasets import load_dataset
+from ulmfit_course.taggers import train_tagger
+tagger = train_tagger(load_dataset('ner_wikigold', 'train').head(150), None, 'wiki-small', direction='fwd', epochs=8)
+TagView(tagger, 'Paul Smith lived in London.')""")
+    with Lesson(browser, lab, 'spans') as lesson:
+        spans = lesson.run_all().panel('At least as sure as')
+        before = spans.locator('mark').all_inner_texts()
+        spans.get_by_label('Text', exact=True).fill('Mary Jones and <b>John Brown</b> work in New York for Reuters in Germany.')
+        expect(spans).to_contain_text('<b>')   # as it was typed
+        assert spans.locator('mark').all_inner_texts() != before and spans.locator('mark').count() > 0
+        both_themes(lesson, 'spans', spans)
+        n = spans.locator('mark').count()
+        slide(spans, 'At least as sure as', 'End')
+        expect(spans.locator('mark')).not_to_have_count(n)
+        slide(spans, 'At least as sure as', 'Home')
+        expect(spans.locator('mark')).to_have_count(n)
+        assert lesson.errors == []
+
+def test_cleaning_follows_the_steps(browser, lab):
+    lab.write('cleaning', "from ulmfit_course.cleaning import Cleaner, clean_steps\nsaid = '<i>Wonderful</i> acting &amp; more'", lesson_cell('10_inputs', 'class CleaningBench'))
+    with Lesson(browser, lab, 'cleaning') as lesson:
+        bench = lesson.run_all().panel('Steps that are on')
+        expect(bench.locator('tr')).to_have_count(5)   # as it is, and four steps
+        bench.get_by_label('Steps that are on').select_option(['case'])
+        expect(bench.locator('tr')).to_have_count(2)
+        bench.get_by_label('Text', exact=True).fill('A LOUD <script>film</script>')
+        expect(bench.locator('tr').last).to_contain_text('a loud <script>film</script>')
+        both_themes(lesson, 'cleaning', bench)
+        assert lesson.errors == []
+
 # What a reader may add
+
+def test_an_error_is_seen(browser, lab):
+    lab.write('broken', "print('before')", '1/0')
+    with Lesson(browser, lab, 'broken') as lesson:
+        with pytest.raises(AssertionError, match='ZeroDivisionError'): lesson.run_all()
 
 def test_a_panel_of_your_own(browser, lab):
     lab.write('letters', """
