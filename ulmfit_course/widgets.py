@@ -553,7 +553,7 @@ def leave_out(self: PredictionExplorer,
 class TagView(Panel):
     "A text to type, and the spans that a tagger finds in it"
     def __init__(self,
-        tagger: Tagger,  # of [taggers](taggers.ipynb)
+        tagger: Tagger,  # what `train_tagger` gave
         text = 'Ada Lovelace met Charles Babbage in London.',  # to begin with
     ):
         self.tagger, wide = tagger, Layout(width='min(56em, 98%)')
