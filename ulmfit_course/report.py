@@ -14,18 +14,18 @@ from pathlib import Path
 import numpy as np, pandas as pd
 from matplotlib import rc_context
 from matplotlib.figure import Figure
-from .core import atomic_path, figure_html
+from .core import CourseError, atomic_path, figure_html
 from .vocabulary import denumericalize
-from .tables import read_table
 from .targets import Target
 from .evaluation import calibration, case_told, confusion_matrix, expected_calibration_error, top_losses
-from .taggers import Tagger, check_rows, span_report, spans_html, spans_of
-from .seq2seq import Seq2Seq, chrf
+from .taggers import check_rows, span_report, spans_html, spans_of
+from .seq2seq import chrf
 from .sequences import judge
 from .outputs import label_report
 from .figures import figure_text, highlight, numbers_figure, plain, reliability_figure
 from .interpretation import gradient_input
 from .predictors import Classifier
+from .workflows import word_columns, word_task_of, words_table
 
 # %% ../nbs/library/report.ipynb #641053a4
 page = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>
@@ -248,9 +248,6 @@ def _of_answers(model, data, text_cols, label_col, n):
             trust_html(target, y, answers), '<h2>The greatest losses, and the words that decided</h2>',
             predictions_html(worst_predictions(model, frame, answers, n))]
 
-def _words_frame(data, *cols):
-    return data if isinstance(data, pd.DataFrame) else read_table(Path(data), [cols[0]], cols[1])
-
 def _spans_html(words, tags, tagger):
     "The words of one text, with the spans that tags speak of"
     ends = np.cumsum([len(w)+1 for w in words])
@@ -259,8 +256,8 @@ def _spans_html(words, tags, tagger):
 
 def _of_tags(model, data, text_cols, label_col, n):
     "The parts of the page of a tagger"
-    cols = text_cols or 'tokens', label_col or 'tags'
-    rows, true = check_rows(_words_frame(data, *cols), *cols, model.recipe.scheme)
+    cols = word_columns('tags', text_cols, label_col)
+    rows, true = check_rows(words_table(data, 'tags', cols), *cols, model.recipe.scheme)
     said = model.tag_rows(rows)[0]
     wrong = [o for o in zip(rows, said, true) if o[1] != o[2]][:n]
     shown = lambda words, *both: ''.join(f'<p>{how}</p>{_spans_html(words, o, model)}' for how,o in zip(('It says', 'It should be'), both))
@@ -270,8 +267,8 @@ def _of_tags(model, data, text_cols, label_col, n):
 
 def _of_sequences(model, data, text_cols, label_col, n):
     "The parts of the page of a network from text to text"
-    cols = text_cols or 'text', label_col or 'target'
-    frame = _words_frame(data, *cols)
+    cols = word_columns('sequence', text_cols, label_col)
+    frame = words_table(data, 'sequence', cols)
     texts, given = (list(frame[c]) for c in cols)
     written = model.generate(texts)
     rows = [dict(text=t, written=w, target=g, chrf=chrf([w], [g])) for t,w,g in zip(texts, written, given)]
@@ -279,6 +276,8 @@ def _of_sequences(model, data, text_cols, label_col, n):
             '<h2>What is least like its target, and what is most</h2>', html_table(_ends(sorted(rows, key=lambda r: r['chrf']), n))]
 
 def _ends(rows, n): return rows if len(rows) <= 2*n else rows[:n] + rows[-n:]
+
+_pages = dict(tags=_of_tags, sequence=_of_sequences)   # of `word_tasks`
 
 def model_report(
     model, # a `Classifier`, a `Tagger` or a `Seq2Seq`
@@ -288,8 +287,8 @@ def model_report(
     n:int=8 # texts that are shown
 ) -> str: # a page that needs no other file
     "How good a model is, where it is wrong and why, whatever it answers. Raises `CourseError` for a label that it does not know"
-    if isinstance(text_cols, list) and len(text_cols) == 1: text_cols, = text_cols
-    made = _of_tags if isinstance(model, Tagger) else _of_sequences if isinstance(model, Seq2Seq) else _of_answers
+    made = _of_answers if isinstance(model, Classifier) else _pages.get(task := word_task_of(model))
+    if not made: raise CourseError(f"there is no page for a model of {task!r}: evaluate says how good it is")
     return page.format(title=html.escape(plain(model, 120)), body=''.join(made(model, data, text_cols, label_col, n)))
 
 def save_report(

@@ -31,6 +31,7 @@ def score_interval(
 card_of = dict(   # stage of a model -> the Hub's name of what it does; module and function that read its folder; a line that uses it
     classifier=('text-classification', 'inference', 'load_bundle', "model.predict('A wonderful film.')"),
     tagger=('token-classification', 'taggers', 'load_tagger', "model.tag('Anna met Bob in Paris.')"),
+    answerer=('question-answering', 'spans', 'load_answerer', "model.answer('Who came?', 'Anna came to Paris.')"),
     seq2seq=('text2text-generation', 'seq2seq', 'load_seq2seq', "model.generate(['A text.'])"))
 card_of_lm = 'text-generation', 'models', 'load_pretrained', ''
 hub_metrics = dict(accuracy='accuracy', precision='precision', recall='recall', f1='f1', micro_f1='f1', macro_f1='f1', weighted_f1='f1',

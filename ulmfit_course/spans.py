@@ -16,12 +16,13 @@ from typing import NamedTuple
 import numpy as np, pandas as pd, torch, torch.nn.functional as F
 from torch import Tensor, nn
 from .core import CourseError, one_line, set_seed
-from .recipes import Recipe, check_direction_name, setting
+from .recipes import Recipe, setting
 from .schema import one_of, whole
 from .vocabulary import check_known, max_unknown
 from .tokenizer_base import spacy_tokenizer
-from .models import in_direction, read_whole
-from .taggers import (BothWays, WordHead, WordReader, fit_head, head_form, kept_settings, length_groups, read_word_config,
+from .models import read_whole
+from .taggers import (BothWays, WordHead, WordReader, check_head_training, fit_head, frozen_reader, head_form, kept_settings,
+    length_groups, read_word_config,
     read_word_head, save_word_model, sentences_of, spelling_rows, words_with_places)
 
 # %% ../nbs/library/spans.ipynb #0003d896
@@ -265,12 +266,10 @@ class SpanRecipe(Recipe):
     seed: int = setting(42, 'what the random numbers start from')
 
     def __post_init__(self):
-        check_direction_name(self.direction, both=True); object.__setattr__(self, 'layers', tuple(self.layers))
+        check_head_training(self); object.__setattr__(self, 'layers', tuple(self.layers))
         if self.aware not in ways_to_know: raise CourseError(f"aware={self.aware!r}: choose one of {', '.join(ways_to_know)}")
         if min(self.epochs, self.bs, self.hidden, self.longest) < 1 or min(self.squeeze, self.spelling) < 0:
             raise CourseError(f'epochs={self.epochs}, bs={self.bs}, hidden={self.hidden}, longest={self.longest}: 1 or more')
-        if not 0 <= self.dropout < 1 or not self.lr > 0:
-            raise CourseError(f'dropout={self.dropout}, lr={self.lr}: dropout is from 0 to below 1, lr above 0')
 
     @property
     def head(self) -> dict:
@@ -387,8 +386,7 @@ def train_spans(
 ) -> SpanAnswerer:
     "Read questions and passages once, and train a head on what was read. Raises `CourseError`"
     recipe = (recipe or SpanRecipe()).but(**changes)
-    both = ('fwd', 'bwd') if recipe.direction == 'both' else (recipe.direction,)
-    reader = reader or WordReader([in_direction(model, d) for d in both], recipe.layers)
+    reader = reader or frozen_reader(model, recipe, recipe.layers)
     cols = question_col, passage_col, answer_col
     rows, places, _ = check_questions(train, reader.cut, *cols)
     if valid is not None: check_questions(valid, reader.cut, *cols)

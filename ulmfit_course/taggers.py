@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['schemes', 'longest_piece', 'longest_sentence', 'n_spellings', 'head_form', 'check_tags', 'spans_of', 'span_report',
            'span_scores', 'check_words', 'tokens_of_words', 'words_with_places', 'sentences_of', 'layer_states',
-           'length_groups', 'WordReader', 'word_shape', 'spellings', 'spelling_rows', 'BothWays', 'WordHead', 'TagHead',
-           'TaggerRecipe', 'check_rows', 'fit_head', 'Tagger', 'train_tagger', 'save_word_model', 'read_word_config',
-           'read_word_head', 'kept_settings', 'save_tagger', 'load_tagger', 'word_features', 'tag_baseline',
-           'spans_html']
+           'length_groups', 'WordReader', 'check_head_training', 'frozen_reader', 'word_shape', 'spellings',
+           'spelling_rows', 'BothWays', 'WordHead', 'TagHead', 'TaggerRecipe', 'check_rows', 'fit_head', 'Tagger',
+           'train_tagger', 'save_word_model', 'read_word_config', 'read_word_head', 'kept_settings', 'save_tagger',
+           'load_tagger', 'word_features', 'tag_baseline', 'spans_html']
 
 # %% ../nbs/library/taggers.ipynb #8a06de8c
 import html, re, zlib
@@ -22,7 +22,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torchcrf import CRF
 from .core import CourseError, atomic_folder, one_line, set_seed, text_hash, write_json
-from .recipes import Recipe, check_direction_name, setting
+from .recipes import Recipe, check_direction_name, directions, setting
 from .schema import (Rule, check, check_numbers, check_shapes, list_of, maybe, one_of, read_json, shapes_by,
     shapes_of, text, truth, whole)
 from .vocabulary import BOS, EOS, UNK, check_known, max_unknown, numericalize, pad, word_ids
@@ -231,6 +231,23 @@ def _places(whose, backwards):
     last = {w: i for i,w in enumerate(whose[::-1] if backwards else whose) if w is not None}
     return torch.tensor([last[w] for w in sorted(last)], dtype=torch.long)
 
+def check_head_training(
+    r:Recipe, # of a head on frozen states
+):
+    "`CourseError` for a direction, dropout or rate without a meaning"
+    check_direction_name(r.direction, both=True)
+    if not 0 <= r.dropout < 1 or not r.lr > 0:
+        raise CourseError(f'dropout={r.dropout}, lr={r.lr}: dropout is from 0 to below 1, lr above 0')
+
+def frozen_reader(
+    model,      # a name of the catalogue, a folder, a `Checkpoint`
+    r:Recipe,   # says the direction
+    layers=None, # those whose states are kept; all if not given
+) -> WordReader:
+    "A model as reader, of one direction or of both"
+    ways = directions if r.direction == 'both' else (r.direction,)
+    return WordReader([in_direction(model, d) for d in ways], layers)
+
 # %% ../nbs/library/taggers.ipynb #86ec20a4
 n_spellings = 2**13   # rows of the table
 
@@ -387,11 +404,9 @@ class TaggerRecipe(Recipe):
     seed: int = setting(42, 'what the random numbers start from')
 
     def __post_init__(self):
-        check_direction_name(self.direction, both=True); check_tags([], self.scheme)
+        check_head_training(self); check_tags([], self.scheme)
         if min(self.epochs, self.bs) < 1 or min(self.hidden, self.squeeze, self.spelling) < 0:
             raise CourseError(f'epochs={self.epochs}, bs={self.bs}: 1 or more; hidden, squeeze and spelling: 0 or more')
-        if not 0 <= self.dropout < 1 or not self.lr > 0:
-            raise CourseError(f'dropout={self.dropout}, lr={self.lr}: dropout is from 0 to below 1, lr above 0')
 
     @property
     def head(self) -> dict:
@@ -542,8 +557,7 @@ def train_tagger(
     if valid is not None: check_rows(valid, word_col, tag_col, recipe.scheme)
     names = ['O', *sorted({t for row in tags for t in row} - {'O'})]
     if len(names) == 1: raise CourseError("every training tag is O: there is nothing to learn")
-    both = ('fwd', 'bwd') if recipe.direction == 'both' else (recipe.direction,)
-    reader = reader or WordReader([in_direction(model, d) for d in both])
+    reader = reader or frozen_reader(model, recipe)
     check_known(reader.unknown(rows), max_unknown)
     set_seed(recipe.seed)
     half = 0.5 if at else 0
