@@ -184,9 +184,8 @@ class PooledEncoder:
     ) -> Tensor:         # of the texts, or of the pairs
         "What a head sees"
         if self.fields is None: return pooled
-        pairs = side_by_side(*pooled.tensor_split(2))
-        if not self.encoder.aligned: return pairs
-        with torch.no_grad(): return torch.cat([pairs, self.encoder.alignments(texts).to(pairs)], 1)
+        with torch.no_grad(): aligned = [self.encoder.alignments(texts).to(pooled)] if self.encoder.aligned else []
+        return side_by_side(*pooled.tensor_split(2), *aligned)
 
     def _batch(self, ids):
         "The longest text first, padded, read"

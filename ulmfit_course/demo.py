@@ -28,10 +28,9 @@ from .heads import SolvedHead
 from .pretraining import evaluate_lm
 from .lm_finetuning import finetune_lm
 from .classifier import train_classifier
-from .interpretation import gradient_input
 from .predictors import TextClassifier
 from .inference import save_bundle
-from .report import paired_spread, report_page, summarized, verdict
+from .report import paired_spread, report_page, summarized, verdict, word_parts
 
 # %% ../nbs/library/demo.ipynb #de7fb2b0
 class Steps:
@@ -264,11 +263,10 @@ def explained(
     most:int=120 # tokens that are shown
 ) -> dict: # `tokens`, `parts`, `label`, `predicted`, `probability`
     "A prediction, and the part that each word had in it"
-    ids, = clas.to_ids.ids([text])
-    probs = clas.of_ids([ids])[0]
-    parts = gradient_input(clas.model, ids, int(probs.argmax()))[:most]
-    return dict(tokens=[clas.to_ids.vocab[i] for i in ids[:most]], parts=[round(float(o), 4) for o in parts], label=label,
-                predicted=clas.labels[probs.argmax()], probability=round(float(probs.max()), 4))
+    predicted, place, probs = clas.predict(text)
+    tokens, parts = word_parts(clas, text, int(place))
+    return dict(tokens=tokens[:most], parts=[round(float(o), 4) for o in parts[:most]], label=label, predicted=predicted,
+                probability=round(float(probs.max()), 4))
 
 def write_report(
     out, # the run's folder

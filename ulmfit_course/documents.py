@@ -77,9 +77,10 @@ class PairFields:
 def side_by_side(
     u: Tensor,     # pooled states of the first texts `(n, d)`
     v: Tensor,     # and of the second
-) -> Tensor:       # `(n, 4*d)`
-    "Both, how far they are apart, and where they agree"
-    return torch.cat([u, v, (u-v).abs(), u*v], 1)
+    *more: Tensor, # what else is known of each pair `(n, ...)`
+) -> Tensor:       # `(n, 4*d + ...)`
+    "Both, how far they are apart, where they agree, and what else is known"
+    return torch.cat([u, v, (u-v).abs(), u*v, *more], 1)
 
 # %% ../nbs/library/documents.ipynb #b7ad847b
 def rarity(
@@ -184,7 +185,7 @@ class PairPoolingClassifier(PoolingLinearClassifier):
     "Concat pooling of both texts, `side_by_side`, and how their words are aligned; then the same layers"
     def pool(self, input):
         states, mask, *aligned = input
-        return torch.cat([side_by_side(*concat_pool(states, mask).chunk(2)), *aligned], 1)
+        return side_by_side(*concat_pool(states, mask).chunk(2), *aligned)
 
 # %% ../nbs/library/documents.ipynb #e1508f76
 def text_classifier(

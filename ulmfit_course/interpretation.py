@@ -61,8 +61,8 @@ def _aligned(model, firsts, seconds):
     with torch.no_grad(): return [model[0].alignments([o.cpu().numpy() for o in (*firsts, *seconds)])]
 
 def _head(model, pooled, aligned=()):
-    row = side_by_side(*pooled) if len(pooled) > 1 else pooled[0]
-    return model[1].layers(torch.cat([row, *(o.expand(len(row), -1) for o in aligned)], 1))
+    if len(pooled) == 1: return model[1].layers(pooled[0])
+    return model[1].layers(side_by_side(*pooled, *(o.expand(len(pooled[0]), -1) for o in aligned)))
 
 def _scores(model, inp, texts=(slice(None),), aligned=(), **kwargs):
     "Scores `(bs, n_out)` of rows of one length, whose texts stand at these places"
