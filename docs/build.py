@@ -181,6 +181,14 @@ def directive(
     "An entry of Sphinx's Python domain, so that search and the index know it"
     return f'`````{{py:{kind}}} {title}\n\n{body}\n`````'
 
+def facade(
+    module:str, # such as `transformers`
+) -> str: # Markdown; nothing for a module with names of its own
+    "Where the names live of a module that only gives those of others"
+    if names(module): return ''
+    others = re.findall(r'^from \.(\w+) import \*', (root/package/f'{module}.py').read_text('utf8'), re.M)
+    return 'Its names: ' + ', '.join(f'[{package}.{o}]({o}.md)' for o in others)
+
 def reference(
     module:str, # such as `core`
     path:Path, # its notebook
@@ -188,7 +196,8 @@ def reference(
     "The page of one module"
     doc = inspect.getdoc(importlib.import_module(f'{package}.{module}')) or ''
     lesson = f'[{path.stem.replace("_", " ")}](../{path.relative_to(root/"nbs").as_posix()})'
-    return '\n\n'.join([f'# {package}.{module}', doc.split('\n\nDocs:')[0], f'Notebook: {lesson}', f'```{{py:module}} {package}.{module}\n```', *filter(None, (entry(module, n) for n in names(module)))]) + '\n'
+    return '\n\n'.join([f'# {package}.{module}', doc.split('\n\nDocs:')[0], f'Notebook: {lesson}', f'```{{py:module}} {package}.{module}\n```',
+                        *filter(None, (facade(module), *(entry(module, n) for n in names(module))))]) + '\n'
 
 # The site
 

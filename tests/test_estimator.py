@@ -109,7 +109,7 @@ def test_a_trained_encoder_is_not_remembered(monkeypatch):
 
 @pytest.mark.slow
 def test_a_search_in_several_processes(tmp_path):
-    alike = [GridSearchCV(classifier(), dict(C=[0.1, 10]), cv=2, n_jobs=n).fit(X, y) for n in (1, 2)]
+    alike = [GridSearchCV(classifier(model=str(tiny)), dict(C=[0.1, 10]), cv=2, n_jobs=n).fit(X, y) for n in (1, 2)]
     assert (alike[0].cv_results_['mean_test_score'] == alike[1].cv_results_['mean_test_score']).all()
     joblib.dump(alike[0].best_estimator_, tmp_path/'clas.joblib')
     code = 'import joblib, sys; print(joblib.load(sys.argv[1]).predict(sys.argv[2:]))'

@@ -175,7 +175,7 @@ def test_site_builds():
     assert run.returncode == 0, run.stderr
     site = root/'docs/_build/html'
     for p in notebooks: assert '#| ' not in (site/p.relative_to(root/'nbs').with_suffix('.html')).read_text('utf8')
-    for m in modules: assert f'id="ulmfit_course.{m}' in (site/f'api/{m}.html').read_text('utf8')
+    for m in modules: assert re.search(f'id="ulmfit_course.{m}|Its names: ', (site/f'api/{m}.html').read_text('utf8')), m
     assert 'WARNING' not in run.stderr, run.stderr
 
 # The campaign: the record of its last full run, and the page that is made of it

@@ -76,7 +76,7 @@ class Lesson(Page):
 
     def open(self):
         super().__init__(self.browser, f'{self.lab.url}/lab/workspaces/{Path(self.name).stem}/tree/{self.name}?token=course&reset')
-        self.page.add_locator_handler(self.page.locator('.jp-Dialog'), self.answer)
+        self.page.add_locator_handler(self.page.locator('.jp-Dialog').last, self.answer, no_wait_after=True)
         expect(self.page.locator('.jp-Notebook-ExecutionIndicator')).to_have_attribute('data-status', 'idle')
 
     def answer(self, dialog):
