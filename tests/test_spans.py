@@ -7,6 +7,7 @@ from ulmfit_course.awd_lstm import language_model, small_config
 from ulmfit_course.core import CourseError, set_seed
 from ulmfit_course.datasets import load_dataset
 from ulmfit_course.models import Checkpoint, words_en
+from ulmfit_course.report import model_report
 from ulmfit_course.spans import (Asked, answer_f1, answer_scores, best_spans, check_questions, clues, load_answerer,
     normalize_answer, overlap_baseline, rarity_of, save_answerer, train_spans, ways_to_know)
 from ulmfit_course.taggers import WordReader
@@ -143,6 +144,13 @@ def test_it_comes_back_from_its_folder(answerer, tmp_path):
     config = json.loads((tmp_path/'a/config.json').read_text())
     (tmp_path/'a/config.json').write_text(json.dumps(config | dict(layers=[0])))
     assert 'the weights do not fit' in refused(load_answerer, tmp_path/'a')
+
+def test_its_page_shows_what_was_asked_said_and_right(answerer, frame):
+    rows = frame.iloc[:6].copy().reset_index(drop=True)
+    rows.at[0, 'question'], rows.at[0, 'answers'] = '<Who> did see?', [dict(text='in', start=rows.context[0].index(' in ')+1)]
+    page = model_report(answerer, rows, n=3)
+    assert '<p>6 questions</p>' in page and '<td>who</td>' in page and '&lt;Who&gt; did see? It says' in page and '; right: in</b>' in page
+    assert 'it says</b></mark>' in page and '<Who>' not in page
 
 def test_bad_input_gets_one_line_before_any_work(answerer, reader, frame):
     train = lambda f, **kw: refused(train_spans, f, reader=reader, **kw)

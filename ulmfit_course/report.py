@@ -8,17 +8,18 @@ __all__ = ['page', 'html_table', 'in_both_themes', 'summarized', 'labels_figure'
            'trust_html', 'errors_html', 'model_report', 'save_report']
 
 # %% ../nbs/library/report.ipynb #9429ed41
-import html, math
+import html, math, re
 from functools import partial
 from pathlib import Path
 import numpy as np, pandas as pd
 from matplotlib import rc_context
 from matplotlib.figure import Figure
-from .core import CourseError, atomic_path, figure_html
+from .core import atomic_path, figure_html
 from .vocabulary import denumericalize
 from .targets import Target
 from .evaluation import calibration, case_told, confusion_matrix, expected_calibration_error, top_losses
 from .taggers import check_rows, span_report, spans_html, spans_of
+from .spans import answer_f1, answer_scores, check_questions
 from .seq2seq import chrf
 from .sequences import judge
 from .outputs import label_report
@@ -277,18 +278,39 @@ def _of_sequences(model, data, text_cols, label_col, n):
 
 def _ends(rows, n): return rows if len(rows) <= 2*n else rows[:n] + rows[-n:]
 
-_pages = dict(tags=_of_tags, sequence=_of_sequences)   # of `word_tasks`
+def _asks(question):
+    "What a question asks for, as far as its words say it"
+    found = re.search(r'how (?:many|much|long)|who|what|when|where|which|why|how', question.lower())
+    return found[0] if found else 'other'
+
+def _of_spans(model, data, text_cols, label_col, n):
+    "The parts of the page of a network that answers by words of a passage"
+    cols = word_columns('spans', text_cols, label_col)
+    frame = words_table(data, 'spans', cols)
+    asked, _, right = check_questions(frame, model.reader.cut, *cols)
+    said = model.answers(asked)
+    cases = pd.DataFrame(dict(question=list(frame[cols[0]]), said=[a.text for a in said], right=right))
+    cases['f1'] = [max(answer_f1(a, t) for t in ts) for a,ts in zip(cases.said, right)]
+    kinds = [dict(asks=k, **answer_scores(list(o.said), list(o.right))) for k,o in cases.groupby(cases.question.map(_asks))]
+    def shown(i):
+        told = f"{cases.question[i]} It says {said[i].text!r} ({said[i].score:.2f}); right: {' | '.join(dict.fromkeys(right[i]))}"
+        return f"<p><b>{html.escape(plain(told, 400))}</b></p>{spans_html(asked[i].text, [dict(said[i]._asdict(), label='it says')])}"
+    worst = sorted((i for i in cases.index if cases.f1[i] < 1), key=lambda i: (cases.f1[i], -said[i].score))[:n]
+    return [f'<p>{len(asked):,} questions</p>', html_table([answer_scores(list(cases.said), right)]),
+            '<h2>By what is asked for</h2>', html_table(sorted(kinds, key=lambda o: -o['n'])),
+            '<h2>Where it is wrong, and surest of it</h2>', *map(shown, worst)]
+
+_pages = dict(tags=_of_tags, spans=_of_spans, sequence=_of_sequences)   # of `word_tasks`
 
 def model_report(
-    model, # a `Classifier`, a `Tagger` or a `Seq2Seq`
+    model, # a `Classifier`, a `Tagger`, a `SpanAnswerer` or a `Seq2Seq`
     data, # labelled texts: a frame, a file or a folder
     text_cols=None, # columns of the texts, if they are called otherwise than in training
     label_col:str=None, # column of the labels, likewise
     n:int=8 # texts that are shown
 ) -> str: # a page that needs no other file
     "How good a model is, where it is wrong and why, whatever it answers. Raises `CourseError` for a label that it does not know"
-    made = _of_answers if isinstance(model, Classifier) else _pages.get(task := word_task_of(model))
-    if not made: raise CourseError(f"there is no page for a model of {task!r}: evaluate says how good it is")
+    made = _of_answers if isinstance(model, Classifier) else _pages[word_task_of(model)]
     return page.format(title=html.escape(plain(model, 120)), body=''.join(made(model, data, text_cols, label_col, n)))
 
 def save_report(
