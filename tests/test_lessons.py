@@ -1,4 +1,4 @@
-"What a reader finds in the notebooks: lessons that show more than they export, lines that fit a screen, fastai's tutorial as it is written"
+"What a reader finds in the notebooks: lessons that show more than they export and ask for something, fastai's tutorial as it is written"
 import json, re, sys
 from pathlib import Path
 import pytest
@@ -11,26 +11,40 @@ every_lesson = pytest.mark.parametrize('path', lessons.lessons(), ids=lambda p: 
 notebooks = sorted(p for p in (root/'nbs').rglob('*.ipynb') if '.ipynb_checkpoints' not in p.parts)
 
 @every_lesson
-def test_a_lesson_exports_a_quarter_of_its_code_at_most(path):
-    assert lessons.report(path)['share'] <= 0.25
+def test_a_lesson_is_a_lesson(path):
+    "The bounds stand in `faults`"
+    assert lessons.faults(lessons.report(path)) == []
 
-@every_lesson
-def test_no_cell_of_a_lesson_is_wider_than_a_projector(path):
-    assert not lessons.too_wide(path)
+def test_the_table_is_todays():
+    guide = (root/'CONTRIBUTING.md').read_text('utf8')
+    assert guide == lessons.with_table(guide), 'python tools/lessons.py --write'
 
-@every_lesson
-def test_long_exported_cells_are_folded(path):
-    assert not lessons.unfolded(path)
+def test_every_drawing_is_shown():
+    shown = {lessons.called(c) for p in lessons.lessons() for c in lessons.calls(p)}
+    assert lessons.drawings() <= shown
 
 @pytest.mark.parametrize('path', lessons.library(), ids=lambda p: p.stem)
 def test_no_line_of_the_library_is_wider_than_140_columns(path):
     assert not lessons.too_wide(path, lesson=False)
 
-def test_a_share_is_counted(tmp_path):
-    cell = lambda *lines: dict(cell_type='code', source='\n'.join(lines), metadata={})
-    (tmp_path/'some.ipynb').write_text(json.dumps(dict(cells=[cell('#| export', *['x = 1']*11), cell('y'*101, 'z'), dict(cell_type='markdown', source='text')])))
-    found = lessons.report(tmp_path/'some.ipynb')
-    assert (found['lines'], found['exported'], found['wide'], found['unfolded']) == (14, 12, 1, 1)
+def code(*lines): return dict(cell_type='code', source='\n'.join(lines), metadata={})
+def text(*lines): return dict(cell_type='markdown', source='\n'.join(lines))
+
+def counted(folder, *cells):
+    (folder/'some.ipynb').write_text(json.dumps(dict(cells=cells)))
+    return lessons.report(folder/'some.ipynb')
+
+def test_a_lesson_is_counted(tmp_path):
+    found = counted(tmp_path, text('| Time | 30 minutes to study; 2 for the machine |'), code('#| export', *['x = 1']*11), code('y'*101, 'z'),
+                    code('def f(): raise NotImplementedError', 'check(f)', "Help('f')"), code("driven = Quiz((1, 2), (3, 4))", 'driven.score'),
+                    code("Quiz(('a', {}, 'b'), ('c', {}, 'd'))"), code("Guess('How many?', 3)", 'display(lstm_cell())', '%time f()'))
+    assert found == dict(lesson='some', study=30, machine=2, cells=7, median_cell=2.5, longest=12, share=12/23, exercises=1, questions=2, guesses=1,
+                         diagrams=1, words=9/23, wide=1, unfolded=1, lines=23, exported=12)
+    assert len(lessons.faults(found)) == 5
+
+@pytest.mark.parametrize('line,study,machine', [
+    ('90 minutes to study, with the exercises; 2 for the machine, a laptop CPU', 90, 2), ('45 minutes to study; 1 for the machine', 45, 1), ('it depends', None, None)])
+def test_times_are_read(line, study, machine): assert lessons.times(line) == dict(study=study, machine=machine)
 
 @pytest.mark.parametrize('path', notebooks, ids=lambda p: p.stem)
 def test_one_word_for_one_thing(path):
