@@ -10,12 +10,12 @@ demo: .venv/installed       # ULMFiT on 1,000 labelled reviews -> runs/demo/repo
 	$(BIN)/ulmfit-course demo
 
 test: .venv/installed       # tests/, then every notebook in its smallest profile; SLOW=1 for the slow tests, too, as CI has it
-	ULMFIT_COURSE_PROFILE=tiny OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile $(if $(SLOW),,-m "not slow") tests
+	ULMFIT_COURSE_PROFILE=tiny OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder $(if $(SLOW),,-m "not slow") tests
 	ULMFIT_COURSE_PROFILE=tiny OMP_NUM_THREADS=1 $(BIN)/nbdev-test --n-workers 2 --timing
 
 check: .venv/installed      # a look before a commit, in less than a minute: ruff, and whether the repository is in step with itself
 	$(BIN)/ruff check ulmfit_course tests bench tools experiments
-	$(BIN)/python -m pytest -q -m "not slow" tests/test_project.py tests/test_house.py tests/test_lessons.py tests/test_recipes.py
+	$(BIN)/python -m pytest -q -m "not slow" tests/test_project.py tests/test_house.py tests/test_lessons.py tests/test_recipes.py tests/test_glossary.py
 
 lab: .venv/installed        # the course in JupyterLab
 	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) nbs/index.ipynb

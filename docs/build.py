@@ -9,6 +9,7 @@ root, pages, site = here.parent, here/'_build/pages', here/'_build/html'
 sys.path.insert(0, str(root/'tools'))
 from outputs import still
 from readme import split_source
+from ulmfit_course.glossary import course_errors, known_errors, term_of, terms, words_pattern
 package = 'ulmfit_course'
 
 # Lessons
@@ -35,11 +36,35 @@ def lesson(
 ) -> str: # the notebook as JSON, ready for myst-nb
     "The lesson as a page, with a link to its module's reference"
     nb = json.loads(path.read_text('utf8'))
-    cells = [o for o in map(page_cell, nb['cells']) if o]
+    cells, seen = [o for o in map(page_cell, nb['cells']) if o], set()
+    if is_lesson(path): cells = [{**c, 'source': with_terms(''.join(c['source']), seen)} if c['cell_type'] == 'markdown' else c for c in cells]
     up = '../'*(len(path.relative_to(root/'nbs').parts) - 1)
     if path.name == 'index.ipynb': cells = [{**c, 'source': within(''.join(c['source']))} for c in cells] + [markdown(contents())]
     elif (module := exported_module(nb)): cells.append(markdown(f'Reference: [{package}.{module}]({up}api/{module}.md)'))
     return json.dumps({**nb, 'cells': cells, 'metadata': {**nb['metadata'], 'language_info': dict(name='python', pygments_lexer='ipython3')}})
+
+def is_lesson(path): return path.parent == root/'nbs' and path.name[0].isdigit()
+
+_kept = re.compile(r'(```.*?```|`[^`\n]*`|\$\$.*?\$\$|\$[^$\n]+\$|!?\[[^\]]*\]\([^)]*\)|<[^>\n]+>|^[#|>].*?$)', re.S | re.M)
+
+def prose(
+    source:str, # Markdown
+) -> list: # of texts
+    "What is read as sentences: no code, formula, link, tag, heading, table or motto"
+    return _kept.split(source)[::2]
+
+def with_terms(
+    source:str, # Markdown
+    seen:set, # terms that have their link; those that are found here are added
+) -> str: # Markdown of MyST
+    "The first use of a term of the glossary, as a link to it"
+    every = words_pattern(tuple(n for t in terms().values() for n in t.names))
+    def link(m):
+        name = term_of(m[0]).term
+        if name in seen: return m[0]
+        seen.add(name)
+        return '{term}`' + (name if m[0] == name else f'{m[0]} <{name}>') + '`'
+    return ''.join(part if i % 2 else every.sub(link, part) for i,part in enumerate(_kept.split(source)))
 
 def within(
     source:str, # Markdown of a file in the repository
@@ -55,6 +80,22 @@ def promises() -> str: # Markdown
     "What we promise, with the figures of the last full run of `bench/faults.py`"
     run = json.loads((root/'bench/results/faults.json').read_text('utf8'))
     return (here/'promises.md').read_text('utf8').format(run=run, **run['metrics'])
+
+def glossary() -> str: # Markdown
+    "The words of the course"
+    at = {p.stem[:2]: p.name for p in notebooks() if is_lesson(p)}
+    said = [f"{chr(10).join((t.term, *t.also))}\n  {t.says} [lesson {t.lesson}]({at[t.lesson]})\n" for t in terms().values()]
+    return (here/'glossary.md').read_text('utf8').replace('{terms}', '\n'.join(said))
+
+def troubleshooting() -> str: # Markdown
+    "The errors that learners meet, and all that the course raises"
+    code = lambda text: f"`{cell(text).replace('`', '')}`"
+    known = [f"### {' · '.join(e.says).replace('`', '')}\n\n*{e.of}*. {e.cause}\n\n**Mend:** {e.mend}\n" for e in known_errors()]
+    def rows(module):
+        return '\n'.join(f"| {code(e.cause)} | {code(e.mend) if e.mend else ''} |" for e in course_errors() if e.of == module)
+    raised = [f'### {m}\n\n| it says | mend |\n| --- | --- |\n{rows(m)}\n' for m in dict.fromkeys(e.of for e in course_errors())]
+    page = (here/'troubleshooting.md').read_text('utf8')
+    return page.replace('{known}', '\n'.join(known)).replace('{raised}', '\n'.join(raised))
 
 def markdown(
     source:str, # Markdown
@@ -76,6 +117,7 @@ def contents() -> str: # hidden tables of contents, which fill the side bar
     names = [p.relative_to(root/'nbs').with_suffix('').as_posix() for p in notebooks()]
     parts = {'Lessons': [o for o in names if re.match(r'\d', o)], 'Tutorials': [o for o in names if o.startswith('tutorials/')],
              'Library': [o for o in names if o.startswith('library/')], 'Reference': [f'api/{m}' for m in modules()],
+             'Help': ['glossary', 'troubleshooting'],
              'Project': ['promises', *(p.stem for p in about_project())]}
     return '\n\n'.join(f'```{{toctree}}\n:hidden:\n:caption: {k}\n\n' + '\n'.join(v) + '\n```' for k,v in parts.items() if v)
 
@@ -215,7 +257,8 @@ def build() -> int: # Sphinx's exit code
     written = [write(pages/p.relative_to(root/'nbs'), lesson(p)) for p in notebooks()]
     written += [write(pages/f'api/{m}.md', reference(m, p)) for m,p in modules().items()]
     written += [write(pages/p.relative_to(root/'nbs'), p.read_text('utf8')) for p in sorted((root/'nbs/results').glob('*')) if p.suffix in ('.json', '.svg')]
-    written += [write(pages/'promises.md', promises())] + [write(pages/p.name, within(p.read_text('utf8'))) for p in about_project()]
+    written += [write(pages/f'{page.__name__}.md', page()) for page in (promises, glossary, troubleshooting)]
+    written += [write(pages/p.name, within(p.read_text('utf8'))) for p in about_project()]
     for p in [root/'LICENSE', *(p for part in ('bench', 'experiments') for p in sorted((root/part/'results').rglob('*.json')))]: write(pages.parent/p.relative_to(root), p.read_text('utf8')) # the front door links to them as ../
     for p in pages.rglob('*.*'):
         if p not in written: p.unlink()

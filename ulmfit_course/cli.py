@@ -7,14 +7,13 @@ __all__ = ['all_tasks', 'profile_arg', 'seed_arg', 'model_arg', 'force_arg', 'te
            'bundle_args', 'label_col_arg', 'server_args', 'commands', 'lm_folders', 'about', 'cmd_pretrain',
            'cmd_finetune_lm', 'cards_of', 'most_unknown', 'cmd_perplexity', 'cmd_generate', 'cmd_models',
            'cmd_tokenize', 'cmd_train', 'cmd_evaluate', 'cmd_predict', 'cmd_report', 'cmd_export', 'cmd_demo',
-           'cmd_speedrun', 'cmd_doctor', 'cmd_progress', 'cmd_bench', 'cmd_evidence', 'cmd_lab', 'cmd_app', 'parser',
-           'main']
+           'cmd_speedrun', 'cmd_doctor', 'cmd_progress', 'cmd_explain', 'cmd_bench', 'cmd_evidence', 'cmd_lab',
+           'cmd_app', 'parser', 'main']
 
 # %% ../nbs/library/cli.ipynb #f7c9a521
 import argparse, json, os, sys
-from importlib import import_module
 from pathlib import Path
-from pkgutil import iter_modules
+from pkgutil import iter_modules, resolve_name
 import ulmfit_course
 from .core import (CourseError, as_text, check_run, command_line, kept_traceback, share_cores,
     show_any_letter, stoppable, visible)
@@ -62,11 +61,8 @@ def cmd_finetune_lm(a):
     if a.reverse and [*folders] == [ck.direction]:
         raise CourseError(f"{a.model} reads in that direction already: leave out --reverse, or name the other --direction")
     beside = lambda d: name.removesuffix('-backwards') + '-backwards'*(d == 'bwd')
-    def start(d):
-        "A model of direction `d`, and its name"
-        if d == ck.direction: return ck, name
-        return (reverse_direction(ck), name) if a.reverse else (in_direction(a.model, d), beside(d))
-    starts = {d: start(d) for d in folders}
+    other = lambda d: (reverse_direction(ck), name) if a.reverse else (in_direction(a.model, d), beside(d))
+    starts = {d: (ck, name) if d == ck.direction else other(d) for d in folders}   # a model of each direction, and its name
     train, valid = corpus_streams(a.corpus, f'{a.out}.streams', len(ck.vocab), a.hold_out, a.text_col, ck.tokenizer)
     fit = lambda d, out, start, parent: finetune_lm(start, train, valid, out, recipe.but(direction=d), parent=parent, **about(a))
     return cards_of([fit(d, out, *starts[d]) for d,out in folders.items()])
@@ -148,9 +144,12 @@ def cmd_doctor(a):
 
 def cmd_progress(a):
     from ulmfit_course.teaching import progress
-    for module in iter_modules(ulmfit_course.__path__, 'ulmfit_course.'):
-        if 'exercises_' in module.name: import_module(module.name)
+    for name in [m.name for m in iter_modules(ulmfit_course.__path__, 'ulmfit_course.') if '.exercises_' in m.name]: resolve_name(name)
     return progress().reset_index().to_dict('records')
+
+def cmd_explain(a):
+    from ulmfit_course.glossary import explain
+    return explain(' '.join(a.text))
 
 def cmd_bench(a):
     from ulmfit_course.lab import in_repository
@@ -192,8 +191,7 @@ bundle_args = [
     option('--text-col', None, 'columns of the texts, if they are called otherwise than in training', nargs='+', metavar='COL'),
     option('--precision', 'auto', 'what to multiply in; auto: the fastest here', choices=['auto', 'float32', 'bf16', 'int8']), force_arg]
 label_col_arg = option('--label-col', None, 'column of the labels, if it is called otherwise than in training')
-server_args = [
-    option('--port', None, 'port of the server, else a free one near the usual', type=int),
+server_args = [option('--port', None, 'port of the server, else a free one near the usual', type=int),
     option('--no-browser', False, 'open no browser')]
 
 # %% ../nbs/library/cli.ipynb #49c1efb1
@@ -246,6 +244,8 @@ commands = {
          option('--seed', None, 'the same seed, the same texts', type=int)]),
     'doctor': (cmd_doctor, 'what this machine is, how fast the course reads on it, and whether the course is whole', '--json',
         [option('--again', False, 'measure the speed again, which otherwise is done once')]),
+    'explain': (cmd_explain, 'what a term of the course means; what an error means, and how it is mended', "'CUDA out of memory'",
+        [option('text', None, 'a term, or the last line of an error', nargs='+', metavar='TEXT')]),
     'progress': (cmd_progress, 'how far you are in the exercises of the lessons', '', []),
     'bench': (cmd_bench, 'time fastai and ours side by side', 'batches --quick',
         [option('row', None, 'of bench/, else all', nargs='*', metavar='ROW'), option('--quick', False, 'smaller, once each, not kept')]),
