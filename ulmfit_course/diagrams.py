@@ -105,10 +105,8 @@ def stream_rows(
 def lstm_cell() -> Drawing:
     "From the last state and a word's vector to the next state"
     d = Drawing(620, 300, 'The cell of an LSTM. The old cell state runs along the top: it is multiplied by the forget gate, then '
-                          'input gate times '
-                'candidate is added, which gives the new cell state. The new hidden state is the output gate times tanh of it. The '
-                'four gates '
-                'are made of the old hidden state and the input.')
+                'input gate times candidate is added, which gives the new cell state. The new hidden state is the output gate times '
+                'tanh of it. Three gates and the candidate are made of the old hidden state and the input.')
     d.box(95, 20, 430, 225)
     d.text(40, 60, 'c, old').line((62, 60), (159, 60)).circle(170, 60, '×').line((181, 60), (299, 60)).circle(310, 60, '+')
     d.line((321, 60), (545, 60)).text(580, 60, 'c, new')

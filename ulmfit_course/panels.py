@@ -58,15 +58,20 @@ def label_choices(
 
 
 # %% ../nbs/library/panels.ipynb #76ec801f
+def _align(controls):
+    "Those that stand one below the other begin at one line; one with a width of its own stands beside others, or alone"
+    stacked = [c for c in controls if c.description and c.layout.width is None]
+    width = f'{.55*max(len(c.description) for c in stacked)+.5:.1f}em' if len(stacked) > 1 else 'initial'
+    for c in controls: c.style.description_width = width if any(c is o for o in stacked) else 'initial'
+
 class Panel(VBox):
     "Knobs above a view; where no widget runs, a still picture of both"
     def __init__(self,
         *controls, # ipywidgets with a `value` and a `description`; each change draws the view anew
     ):
-        self.controls, self.view = controls, HTML()
-        for control in controls:
-            control.style.description_width = 'initial'
-            control.observe(self.update, 'value')
+        self.controls, self.view = controls, HTML(layout=Layout(max_height='85vh', overflow='auto'))   # a screen at most
+        _align(controls)
+        for control in controls: control.observe(self.update, 'value')
         super().__init__([*controls, self.view])
         self.update()
 

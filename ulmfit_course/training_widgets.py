@@ -16,7 +16,7 @@ from fastai.text.learner import TextLearner
 from fastcore.basics import patch
 from ipywidgets import Dropdown, FloatLogSlider, FloatSlider, IntSlider, ToggleButton
 from matplotlib.figure import Figure
-from .core import CourseError, figure_html
+from .core import CourseError, ink, themed_html
 from .awd_lstm import EmbeddingDropout, RNNDropout
 from .lm_finetuning import discriminative, slanted_triangular
 from .figures import figure_text, plain
@@ -98,7 +98,7 @@ def draw(self:DropoutViewer) -> str:
     if is_weight: ax.set_yticks([])
     else: ax.set_yticks(range(len(drawn)), [*map(figure_text, sum(self.words, []))])
     alt = f'A heat map for each of two batches, black where {name} dropout at {rate:.2f} has turned something off. {said}'
-    return f'<p>In {name} dropout {masks[name]}. Here, {html.escape(said)}.</p>' + figure_html(fig, alt, dpi=80)
+    return f'<p>In {name} dropout {masks[name]}. Here, {html.escape(said)}.</p>' + themed_html(fig, alt)
 
 # %% ../nbs/library/training_widgets.ipynb #61f830b7
 class RateLine(anywidget.AnyWidget):
@@ -142,11 +142,11 @@ function render({ model, el }) {
 export default { render };
 """
     _css = """
-.rate-line { position: absolute; width: 0; border-left: 3px solid #b00020 }
+.rate-line { position: absolute; width: 0; border-left: 3px solid var(--jp-error-color1, #b00020) }
 .rate-line::before { content: ''; position: absolute; left: -12px; top: 0; width: 21px; height: 100% }
 .rate-line::after { content: '◂ ' attr(data-rate) ' ▸'; position: absolute; bottom: 0; transform: translateX(-50%); margin-left: -1px;
   padding: 0 4px; font: 12px sans-serif; white-space: nowrap; color: white; background: #b00020; border-radius: 3px }
-.rate-line:focus { outline: 3px solid #1565c0; outline-offset: 2px }
+.rate-line:focus { outline: 3px solid var(--jp-brand-color1, #1565c0); outline-offset: 2px }
 """
     picture = traitlets.Unicode(help='an `<img>` with its alternative text').tag(sync=True)
     place = traitlets.List(help='left, top, width and height of the axes, as shares of the picture').tag(sync=True)
@@ -161,7 +161,7 @@ suggestions = dict(valley='in the middle of the longest way down', slide='where 
 def axes_place(
     fig, # a matplotlib figure with one pair of axes
 ) -> list: # left, top, width, height
-    "Where the axes stand in the picture that `figure_html` makes of `fig`, as shares of its width and height"
+    "Where the axes stand in the picture that `themed_html` makes of `fig`, as shares of its width and height"
     picture = fig.get_tightbbox().padded(.1)  # inches, with the margin that `savefig` adds
     axes = fig.axes[0].bbox.transformed(fig.dpi_scale_trans.inverted())
     return [(axes.x0-picture.x0)/picture.width, (picture.y1-axes.y1)/picture.height, axes.width/picture.width, axes.height/picture.height]
@@ -201,7 +201,7 @@ def picture(self:LRFinder) -> RateLine:
     "The curve with the suggestions, and the line on it"
     fig, first, low = Figure(figsize=(7, 3.4)), self.losses[0], min(self.losses)
     ax = fig.subplots()
-    ax.plot(self.rates, self.losses, color='black')
+    ax.plot(self.rates, self.losses, color=ink)
     for (name, rate), marker, size in zip(self.found.items(), 'osD^', (14, 11, 9, 7)):
         ax.plot(rate, self.loss_at(rate), marker, ms=size, alpha=.8, label=f'{name} {rate:.1e}')
     ylim = low - .1*(first-low) - .02, first + .5*(first-low) + .02
@@ -211,7 +211,7 @@ def picture(self:LRFinder) -> RateLine:
     lowest = self.rates[int(np.argmin(self.losses))]
     alt = (f'Loss against learning rate, {first:.2f} at {self.rates[0]:.0e}, lowest with {low:.2f} at {lowest:.1e}. '
            'Suggestions: ' + ', '.join(f'{k} {v:.1e}' for k,v in self.found.items()))
-    return RateLine(picture=figure_html(fig, alt), place=place, ends=ends, value=self.found['valley'])
+    return RateLine(picture=themed_html(fig, alt, dpi=100), place=place, ends=ends, value=self.found['valley'])
 
 @patch
 def draw(self:LRFinder) -> str:
@@ -298,7 +298,7 @@ def draw(self:ScheduleDesigner) -> str:
     table = pd.DataFrame(columns, index=[*map(plain, self.groups)])[::-1]
     said = '; '.join(f'{when}: ' + ', '.join(f'{g} {c}' for g,c in col.items()) for when,col in table.items())
     alt = f'Learning rate of each layer group over {ends[-1]} epochs, {self.controls[0].value}. Peak rates in {said}'
-    return figure_html(fig, alt, dpi=80) + table.to_html(border=0, col_space=90)
+    return themed_html(fig, alt) + table.to_html(border=0, col_space=90)
 
 # %% ../nbs/library/training_widgets.ipynb #66c8adaf
 def hear_while_busy(
@@ -389,4 +389,4 @@ def picture(self:TrainingMonitor) -> str:
     said = ', '.join(f'{name} frozen' if np.isnan(r) else f'{name} {r:.1e}' for name,r in zip(names, rates[-1]))
     alt = (f'Left: training loss over {len(w.steps)} steps, from {w.steps[0]:.2f} to {w.steps[-1]:.2f}. '
            f'Right: learning rates, last {said}')
-    return figure_html(fig, alt, dpi=80)
+    return themed_html(fig, alt)

@@ -16,7 +16,7 @@ import numpy as np, pandas as pd, torch
 from fastcore.basics import patch
 from ipywidgets import Button, Checkbox, Dropdown, FloatSlider, HBox, HTML, IntSlider, Layout, ToggleButtons  # keep
 from matplotlib.figure import Figure
-from .core import CourseError, figure_html
+from .core import CourseError, ink, themed_html
 from .vocabulary import BOS, UNK, denumericalize, numericalize, special_tokens, word_ids
 from .tokenization import fix_html, rule_steps
 from .loaders import length_batches, padding_share
@@ -35,13 +35,14 @@ from .panels import Panel, TextBox, TextLine, Work, alert, label_choices, label_
 from .training_widgets import *
 
 # %% ../nbs/library/widgets.ipynb #d4c241d7
+_unknown = '2px dashed var(--jp-error-color1, #a00)'
 _tints = '#dcebff #ffeccb #ddf3da #fbdfe9 #e8e1fa #d8f1ef'.split()
 
-def _box(text, small, tint='#fff', border='1px solid #999'):
+def _box(text, small, tint='', border='1px solid var(--jp-border-color1, #999)'):
     "A word in a box, with something small below it; without styles the small thing is an index"
-    style = (f'display:inline-block; margin:2px 1px; padding:0 5px; border:{border}; border-radius:4px; background:{tint}; '
-             'color:#111; text-align:center; line-height:1.35')
-    below = 'display:block; position:static; line-height:1.3; font-size:70%; color:#333'
+    style = (f'display:inline-block; margin:2px 1px; padding:0 5px; border:{border}; border-radius:4px; '
+             f'{tint and f"background:{tint}; color:#111; "}text-align:center; line-height:1.35')
+    below = 'display:block; position:static; line-height:1.3; font-size:70%; opacity:.85'
     text, small = (html.escape(t.replace('\n', '⏎')) for t in (text, small))
     return f'<span style="{style}">{text}<sub style="{below}">{small}</sub></span>'
 
@@ -124,7 +125,7 @@ def side(self:TokenInspector,
     back = tok.decode(denumericalize(ids, vocab))
     lost = sum(vocab[i] == UNK for i in ids)
     shown = zip(tokens[:1000], ids)
-    boxes = ' '.join(_box(t, f'{i} {UNK}', border='2px dashed #a00') if vocab[i] == UNK else _token(t, str(i)) for t,i in shown)
+    boxes = ' '.join(_box(t, f'{i} {UNK}', border=_unknown) if vocab[i] == UNK else _token(t, str(i)) for t,i in shown)
     if len(tokens) > 1000: boxes += f' … and {len(tokens)-1000:,} more'
     title = f'<h4>{html.escape(name)}: tokens, each over its id</h4>'
     counts = (f'<b>{len(tokens)}</b> tokens, {len(set(tokens))} of them distinct, for {len(text)} characters; '
@@ -173,15 +174,15 @@ def overview(self:BatchViewer,
     cuts, (start, stop), bs = self.cuts[first:first+25], self.cuts[batch:batch+2], self.loader.bs
     fig = Figure(figsize=(10, 2.2))
     ax = fig.subplots()
-    ax.hlines(range(bs+1), cuts[0], cuts[-1], color='#bbb', lw=0.5)
-    ax.vlines(cuts, 0, bs, color='#333', lw=1)
-    ax.fill_between([start, stop], 0, bs, facecolor='#9cc4f5', edgecolor='#333', hatch='//', lw=0)
-    ax.fill_between([cuts[0], cuts[-1]], row, row+1, facecolor='none', edgecolor='#a00', lw=2, clip_on=False)
+    ax.hlines(range(bs+1), cuts[0], cuts[-1], color=ink, lw=0.3)
+    ax.vlines(cuts, 0, bs, color=ink, lw=1)
+    ax.fill_between([start, stop], 0, bs, facecolor='#4a90c880', edgecolor=ink, hatch='//', lw=0)
+    ax.fill_between([cuts[0], cuts[-1]], row, row+1, facecolor='none', edgecolor='#d9534f', lw=2, clip_on=False)
     title = f'batch {batch} of {len(self.cuts)-1}: {bs} rows of {stop-start} tokens'
     ax.set(xlim=(cuts[0], cuts[-1]), ylim=(bs, 0), xlabel='place in the row (tokens)', ylabel='row', title=title)
     alt = (f'{bs} rows, cut into chunks at the places {", ".join(map(str, cuts))}; '
            f'batch {batch} from {start} to {stop} is hatched, row {row} framed')
-    return figure_html(fig, alt, dpi=80)
+    return themed_html(fig, alt)
 
 @patch
 def words(self:BatchViewer,
@@ -222,7 +223,7 @@ def beside(self:BatchViewer,
     return '<h4>Rows of this batch</h4>' + _table(('', 'row', 'place in the text', 'inputs begin with'), lines)
 
 # %% ../nbs/library/widgets.ipynb #88beb2b9
-_words, _padding = dict(facecolor='#4a86c8', lw=0), dict(facecolor='#fff', edgecolor='#a05a00', hatch='////', lw=0.5)
+_words, _padding = dict(facecolor='#4a86c8', lw=0), dict(facecolor='none', edgecolor='#c07a1a', hatch='////', lw=0.5)
 def _twice(numbers): return [n for n in numbers for _ in range(2)]
 def _steps(n): return _twice(range(n+1))[1:-1]   # 0, 1, 1, 2, 2 ... n: the edges of bars side by side
 
@@ -262,7 +263,7 @@ def overview(self:PaddingViewer,
     ax.set(xlabel='batch', ylabel='tokens a document', title=f'all batches: {padding_share(batches):.1%} padding')
     alt = (f'All batches, {order}: the longest document has {min(longest)} to {max(longest)} tokens, '
            f'{padding_share(batches):.1%} of all places is padding')
-    return figure_html(ax.figure, alt, dpi=80)
+    return themed_html(ax.figure, alt)
 
 @patch
 def one(self:PaddingViewer,
@@ -277,11 +278,11 @@ def one(self:PaddingViewer,
     ax.set(xlabel='place in the document', ylabel='document', title=f'batch {i}: {share} padding', ylim=(len(lens), 0))
     alt = (f'Batch {i} of {len(batches)}: {max(lens)} tokens wide, its shortest document has {min(lens)}; '
            f'{share} of it is padding')
-    return figure_html(ax.figure, alt, dpi=80)
+    return themed_html(ax.figure, alt)
 
 # %% ../nbs/library/widgets.ipynb #ebf0b881
 def _bar(cosine):
-    style = f'display:inline-block; height:.8em; width:{6*max(cosine, 0):.2f}em; background:#9cc4f5; border:1px solid #333'
+    style = f'display:inline-block; height:.8em; width:{6*max(cosine, 0):.2f}em; background:#4a90c8; border:1px solid'
     return f'<span style="{style}"></span>'
 
 def _neighbour_table(near, others, sign):
@@ -424,9 +425,9 @@ class Playground(Panel):
 
 # %% ../nbs/library/widgets.ipynb #845817ae
 def _svg(shapes, width, height, alt):
-    "An `<img>` of SVG shapes on white"
-    svg = (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="11">'
-           f'<rect width="100%" height="100%" fill="#fff"/>{shapes}</svg>')
+    "An `<img>` of SVG shapes, which can be read on white and on black"
+    svg = (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="11" '
+           f'fill="{ink}">{shapes}</svg>')
     data = b64encode(svg.encode()).decode()
     return f'<img style="width:100%;max-width:{width}px" alt="{html.escape(alt)}" src="data:image/svg+xml;base64,{data}">'
 
@@ -446,8 +447,8 @@ def _belief_figure(tokens, belief, label, chance=True, width=760, height=160, ro
     share = (belief-low)/((high-low) or 1)
     x, y = np.linspace(60, width-20, len(belief)), 10 + (1-share)*height
     bottom = height + 10   # where the axis is
-    curve = f'<polyline points="{" ".join(f"{a:.1f},{b:.1f}" for a,b in zip(x, y))}" fill="none" stroke="#1f5fa8" stroke-width="2"/>'
-    level = lambda y,v: f'<path d="M60 {y}H{width-20}" stroke="#bbb"/>' + _svg_text(f'{v:{form}}', 55, y+4, 'end')
+    curve = f'<polyline points="{" ".join(f"{a:.1f},{b:.1f}" for a,b in zip(x, y))}" fill="none" stroke="#4a90c8" stroke-width="2"/>'
+    level = lambda y,v: f'<path d="M60 {y}H{width-20}" stroke="{ink}" stroke-width=".4"/>' + _svg_text(f'{v:{form}}', 55, y+4, 'end')
     lines = ''.join(level(bottom-part*height, low + part*(high-low)) for part in (0, 0.5, 1))
     words = ''.join(_svg_text(t, a+3, bottom+12, 'end', -60) for a,t in zip(x, tokens)) if len(tokens) <= room else ''
     below = bottom + (70 if words else 16)
@@ -609,11 +610,12 @@ def matrix(self: ErrorBrowser) -> str: # HTML
     here, counts = (self.label.value, self.predicted.value), self.counts
     def cell(label, predicted):
         n = counts.at[label, predicted]
-        frame, mark = ('3px solid #222', '▸ ') if (label, predicted) == here else ('1px solid #bbb', '')
+        chosen = (label, predicted) == here
+        frame = '3px solid var(--jp-brand-color1, #222)' if chosen else '1px solid var(--jp-border-color1, #bbb)'
         share = n/max(counts.loc[label].sum(), 1)
         tint = f'rgb({255-115*share:.0f},{255-60*share:.0f},255)'
         style = f'border:{frame};padding:.6em 1em;text-align:right;color:#111;background:{tint}'
-        return f'<td style="{style}">{mark}{n:,}<br><small>{share:.0%}</small></td>'
+        return f'<td style="{style}">{"▸ "*chosen}{n:,}<br><small>{share:.0%}</small></td>'
     def row(label):
         cells = ''.join(cell(label, predicted) for predicted in counts)
         return f'<tr><th scope="row" style="padding:.3em;text-align:right">{label_html(label)}</th>{cells}</tr>'
@@ -626,9 +628,9 @@ def picture(self: ErrorBrowser,
     question,  # what is asked
 ) -> str:      # HTML
     "Whether its probabilities may be believed; of a number how far off it is"
-    if question not in self.claims: return figure_html(*numbers_figure(self.of[question], question))
+    if question not in self.claims: return themed_html(*numbers_figure(self.of[question], question), dpi=100)
     claimed = self.claims[question]
-    drawn = figure_html(*reliability_figure(calibration(*claimed), question if len(self.claims) > 1 else None))
+    drawn = themed_html(*reliability_figure(calibration(*claimed), question if len(self.claims) > 1 else None), dpi=100)
     return f'{drawn}<p>Calibration error: {expected_calibration_error(*claimed):.3f}</p>'
 
 @patch

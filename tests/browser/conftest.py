@@ -129,6 +129,13 @@ class Lesson(Page):
         assert self.page.evaluate(f'() => {tracebacks}') == []
         return self
 
+def wear(lesson, theme):
+    "A theme of JupyterLab, by its menu"
+    for item in ('Settings', 'Theme', f'JupyterLab {theme}'):
+        lesson.page.locator('.lm-MenuBar-itemLabel, .lm-Menu-itemLabel').get_by_text(item, exact=True).last.click()
+    expect(lesson.page.locator('body')).to_have_attribute('data-jp-theme-light', str(theme == 'Light').lower())
+    expect(lesson.page.locator('#jupyterlab-splash')).to_have_count(0)   # what hides the page while it changes
+
 class Lab:
     "Where JupyterLab runs, and the folder that it shows"
     def __init__(self, url, folder): self.url, self.folder = url, folder
