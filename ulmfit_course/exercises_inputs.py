@@ -64,10 +64,11 @@ def _key(t): return ' '.join(t.lower().split())
                  "Compare `' '.join(t.lower().split())`, so that capitals and spaces make no new text."))
 def fresh(train, made, test):
     "Of the new texts those that no list holds, each once; capitals and spaces make no difference"
-    seen, kept = {*map(_key, [*train, *test])}, []
+    bare = lambda t: ' '.join(t.lower().split())
+    seen, kept = {*map(bare, [*train, *test])}, []
     for t in made:
-        if _key(t) not in seen: kept.append(t)
-        seen.add(_key(t))
+        if bare(t) not in seen: kept.append(t)
+        seen.add(bare(t))
     return kept
 
 @fresh.misreading

@@ -88,7 +88,9 @@ def _best(y, p, score=_f1): return max(sorted(set(p)), key=lambda t: score(y == 
                  'F1 is `2*hits/(true + said)`. `max(sorted(set(p)), key=...)` finds it; do so for each column of the validation texts.'))
 def chosen_thresholds(y_valid, p_valid, y_test, p_test):
     "For each label the probability from which on to say it: where F1 is highest, the lowest of several"
-    return [float(_best(y, p)) for y,p in zip(y_valid.T, p_valid.T)]
+    def f1(y, said): return 2*(y & said).sum()/max(1, y.sum() + said.sum())
+    def best(y, p): return max(sorted(set(p)), key=lambda t: f1(y == 1, p >= t))
+    return [float(best(y, p)) for y,p in zip(y_valid.T, p_valid.T)]
 
 @chosen_thresholds.misreading
 def by_the_test(y_valid, p_valid, y_test, p_test):
@@ -116,14 +118,13 @@ def _one_label(seed, n=80):
     y = (rng.random(n) < 0.3).astype(int)
     return y, rng.normal(0.3 + 0.2*y, 0.2).clip(0, 1).round(3)
 
-def _cost(y, p, t, missed, false): return missed*((p < t) & (y == 1)).sum() + false*((p >= t) & (y == 0)).sum()
-
 @exercise(lambda: [(*_one_label(4), 10, 1), (*_one_label(5), 3, 1), (*_one_label(6), 1, 5)], level=2, minutes=10,
           hints=('Try each probability in `p` as the threshold. What lies below it and is true is missed; above, false.',
                  '`missed*((p < t) & (y == 1)).sum()` is the first half of the cost.'))
 def cheapest(y, p, missed, false):
     "The lowest of the probabilities at which a threshold costs least, where a missed label costs `missed` and a false one `false`"
-    return float(min(sorted(set(p)), key=lambda t: _cost(y, p, t, missed, false)))
+    def cost(t): return missed*((p < t) & (y == 1)).sum() + false*((p >= t) & (y == 0)).sum()
+    return float(min(sorted(set(p)), key=cost))
 
 @cheapest.misreading
 def swapped(y, p, missed, false):
