@@ -17,7 +17,7 @@ training tracking models onnx_graph backends features heads
 evaluation baselines generator generation learners pretraining lm_finetuning
 augmentation inputs taggers spans tagging seq2seq sequences outputs classifier
 figures diagrams interpretation predictors inference export workflows estimator transformers_api transformers
-panels training_widgets widgets teaching exercises_basics exercises_classifier exercises_inputs exercises_outputs exercises_sequences report demo speedrun lab doctor
+panels training_widgets widgets teaching exercises_basics exercises_data exercises_tokenization exercises_batching exercises_awd_lstm exercises_pretraining exercises_finetuning exercises_generation exercises_classifier exercises_inputs exercises_outputs exercises_tagging exercises_sequences exercises_interpretation exercises_inference exercises_transformers report demo speedrun lab doctor glossary
 cli all __main__'''.split()
 
 def modules(folder): return {p.stem: p for p in sorted(folder.glob('*.py')) if p.stem not in ('__init__', '_modidx')}

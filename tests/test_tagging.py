@@ -1,9 +1,7 @@
-"Tags, spans, words and tokens, the tagger and its folder, checked from outside; and the exercises of lesson 12"
+"Tags, spans, words and tokens, the tagger and its folder, checked from outside"
 import json, random, re
-from collections import Counter
-from itertools import product
 from pathlib import Path
-import pandas as pd, pytest, torch
+import pandas as pd, pytest
 from hypothesis import given, settings, strategies as st
 from ulmfit_course.awd_lstm import language_model, small_config
 from ulmfit_course.core import CourseError, set_seed
@@ -11,7 +9,6 @@ from ulmfit_course.models import Checkpoint, words_en
 from ulmfit_course.tagging import align_labels, capital_labels, with_capitals
 from ulmfit_course.taggers import (WordReader, load_tagger, save_tagger, sentences_of, span_report, span_scores, spans_html, spans_of,
     tag_baseline, tokens_of_words, train_tagger, words_with_places)
-from ulmfit_course.spans import normalize_answer
 from ulmfit_course.tokenizer_base import Tokenizer, spacy_tokenizer
 from ulmfit_course.vocabulary import special_tokens
 
@@ -169,54 +166,3 @@ def test_the_goal_is_in_the_record():
     test = runs[(runs.task == 'ner_wikigold') & (runs.part == 'test') & (runs.learned == 'train')].groupby('row').f1
     ours, plain = test.get_group('the tagger: and a small LSTM'), test.get_group('word features')
     assert len(ours) >= 3 and ours.min() > 0.6 and ours.min() - plain.max() > 3*ours.std()
-
-# --- the exercises
-
-planted = dict(
-    spans_by_hand=('check_spans', {
-        'the end is the last word': 'def f(tags): return [(l, a, b-1) for l,a,b in spans_of(tags)]',
-        'ends with the text is lost': 'def f(tags): return [o for o in spans_of(tags) if o[2] < len(tags)]',
-        'became one': "def f(tags): return spans_of([t.replace('B-', 'I-') for t in tags])"}),
-    side_by_side=('check_side_by_side', {
-        'what was read first': 'def f(a, b): return torch.cat([a, b], 1)',
-        'Along which axis': 'def f(a, b): return torch.cat([a, b.flip(0)], 0)',
-        'turned round, too': 'def f(a, b): return torch.cat([a, b.flip(0, 1)], 1)'}),
-    viterbi=('check_viterbi', {
-        'each word alone': 'def f(scores, pair): return scores.argmax(1).tolist()',
-        'lead nowhere': 'def f(scores, pair): return step_by_step(scores, pair)',
-        'the other way': 'def f(scores, pair): return by_all(scores, pair.t())'}),
-    best_span=('check_best_span', {
-        'chosen together': 'def f(s, e, n): return int(s.argmax()), int(e.argmax())',
-        'one word too long': 'def f(s, e, n): return best_of_all(s, e, n+1)',
-        'longer than it may be': 'def f(s, e, n): return best_of_all(s, e, 99)',
-        'need not be part': 'def f(s, e, n): i = int(s.argmax()); return i, i + int(e[i:i+n].argmax())'}),
-    words_f1=('check_words_f1', {
-        'should not count': 'def f(a, b): a, b = a.split(), b.split(); return 2*(Counter(a) & Counter(b)).total()/(len(a)+len(b))',
-        'F1 is 0': 'def f(a, b): p, r = shares(a, b); return 2*p*r/(p+r)',
-        'precision alone': 'def f(a, b): return shares(a, b)[0]',
-        'recall alone': 'def f(a, b): return shares(a, b)[1]',
-        'not more often': 'def f(a, b): a, b = words(a), words(b); return 2*sum(w in b for w in a)/max(len(a)+len(b), 2*sum(w in b for w in a))'}))
-
-def words(text): return normalize_answer(text).split()
-
-def shares(said, true):
-    "Precision and recall"
-    same = (Counter(words(said)) & Counter(words(true))).total()
-    return same/len(words(said)), same/len(words(true))
-
-@pytest.mark.parametrize('name', planted)
-def test_an_exercise_knows_the_mistake(name):
-    cells = json.loads((root/'nbs/12_tagging.ipynb').read_text('utf8'))['cells']
-    code = [''.join(c['source']) for c in cells if c['cell_type'] == 'code']
-    solutions = re.findall(r'```python\n(.*?)```', '\n'.join(''.join(c['source']) for c in cells if c['cell_type'] == 'markdown'), re.S)
-    check, wrong = planted[name]
-    space = dict(torch=torch, product=product, spans_of=spans_of, Counter=Counter, normalize_answer=normalize_answer, words=words, shares=shares)
-    exec(next(c for c in code if f'def {check}(' in c), space)
-    stub = next(c for c in code if c.startswith(f'def {name}('))
-    exec(stub.rsplit('print', 1)[0], space)
-    assert space[check](space[name]) == 'not yet written'
-    exec(next(s for s in solutions if f'def {name}(' in s), space)
-    assert space[check](space[name]) == 'right'
-    for message, source in wrong.items():
-        exec(source, space)
-        assert message in space[check](space['f']), (message, space[check](space['f']))

@@ -1,6 +1,5 @@
 "Transformers' calls on the course's models: texts that people have, run as they are; the same numbers; training, writing, pipelines; torchvision"
-import ast, json, os, subprocess, sys, textwrap
-from pathlib import Path
+import ast, os, subprocess, sys, textwrap
 import numpy as np, pytest, torch
 from ulmfit_course.core import CourseError, set_seed
 from ulmfit_course.awd_lstm import language_model
@@ -295,53 +294,6 @@ def test_without_transformers_one_line_says_what_to_install():
         try: import ulmfit_course.transformers_api
         except Exception as e: print(type(e).__name__, str(e).replace(' ', '_'))''')
     assert told == ['False', 'CourseError', 'Transformers_is_not_installed:_pip_install_"ulmfit_course[transformers]"']
-
-# --- the exercises of the lesson: a stub says so, a solution passes, each planted mistake gets its own sentence
-
-@pytest.fixture(scope='module')
-def lesson():
-    "Checks, and what they stand on; the solutions that are folded away"
-    import re
-    cells, space = json.loads((Path(__file__).parent.parent/'nbs'/'16_transformers.ipynb').read_text('utf8'))['cells'], dict(torch=torch)
-    for c in cells:
-        source = ''.join(c['source'])
-        if c['cell_type'] == 'code' and 'def check_' in source: exec(source, space)
-        for code in re.findall(r'<summary>Solution</summary>\n\n```python\n(def .*?)```', source, re.S): exec(code, space)
-    return space
-
-def batch_of(rows, value): return torch.tensor([r + [value]*(max(map(len, rows))-len(r)) for r in rows])
-def on_the_left(rows): return torch.tensor([[1]*(max(map(len, rows))-len(r)) + r for r in rows]), None
-def all_of_it(step, ids, n):
-    for _ in range(n): ids = [*ids, int(step(ids, None)[0].argmax())]
-    return ids[-n:]
-def forgetful(step, ids, n):
-    wrote = [int(step(ids, None)[0].argmax())]
-    for _ in range(n-1): wrote.append(int(step(wrote[-1:], None)[0].argmax()))
-    return wrote
-
-@pytest.mark.parametrize('name,answer,says', [
-    ('batch', 'to_batch', 'right'), ('batch', on_the_left, 'at the start'), ('batch', lambda r: ((b := batch_of(r, 1)), (b != 1).long()), 'read off the ids'),
-    ('batch', lambda r: (batch_of(r, 1), (batch_of([[0]*len(o) for o in r], 1))), 'upside down'),
-    ('token_labels', 'token_labels', 'right'), ('token_labels', lambda w, l: [-100 if i is None else l[i] for i in w], 'every token of a word'),
-    ('token_labels', lambda w, l: [0 if i is None or i == b else l[i] for b,i in zip([None, *w], w)], '0 is a label'),
-    ('token_labels', lambda w, l: l, '3 labels for 9 tokens'),
-    ('last_state', 'last_state', 'right'), ('last_state', lambda s, m: s[:, -1], 'the last place'),
-    ('last_state', lambda s, m: s[torch.arange(2), m.sum(1).clamp_max(3)], 'one too far'),
-    ('last_state', lambda s, m: s[torch.arange(2), m.sum(1)-1], 'only if padding is at the end'),
-    ('softmax', 'softmax', 'right'), ('softmax', lambda x: x.softmax(0), 'the columns'), ('softmax', lambda x: x.exp()/x.exp().sum(), 'all texts together'),
-    ('softmax', lambda x: x.exp()/x.exp().sum(1, keepdim=True), 'is no number'),
-    ('go_on', 'go_on', 'right'), ('go_on', all_of_it, 'The state knows the text'), ('go_on', forgetful, 'forgets the text'),
-    ('go_on', lambda s, i, n: [int(s(i, None)[0].argmax())]*n, 'never read'), ('go_on', lambda s, i, n: i + all_of_it(s, i, n), 'Only the new tokens'),
-    ('multiplications', 'multiplications', 'right'), ('multiplications', lambda n, d: (2*n*d*d, 0), 'four gates'),
-    ('multiplications', lambda n, d: (4*n*d*d, 0), 'its last state'), ('multiplications', lambda n, d: (8*n*d*d, 12*n*d*d), 'nothing looks at'),
-    ('multiplications', lambda n, d: (8*n*d*d, 4*n*d*d + 2*n*n*d), 'feed-forward')])
-def test_exercises(lesson, name, answer, says):
-    assert says in lesson[f'check_{name}'](lesson[answer] if isinstance(answer, str) else answer)
-
-@pytest.mark.parametrize('name', 'batch token_labels last_state softmax go_on multiplications'.split())
-def test_a_stub_says_so(lesson, name):
-    def stub(*args): raise NotImplementedError
-    assert lesson[f'check_{name}'](stub) == 'not yet written'
 
 def test_odd_texts_have_places_and_words():
     import random

@@ -10,7 +10,6 @@ __all__ = ['lm_config', 'small_config', 'dropout_mask', 'EmbeddingDropout', 'RNN
 import torch, torch.nn.functional as F
 from fastai.text.models import awdlstm as fastai_awdlstm
 from fastai.text.models.core import LinearDecoder as FastaiDecoder, SequentialRNN, _model_meta
-from fastcore.basics import patch
 from torch import Tensor, nn
 from .core import CourseError
 from .lstm import compute_dtype, lstm_layer
@@ -31,7 +30,6 @@ class EmbeddingDropout(nn.Module):
         emb: nn.Embedding,  # the embedding
         embed_p: float,     # chance that a word is off
     ): super().__init__(); self.emb, self.embed_p = emb, embed_p
-
     def forward(self, ids):  # ids: `(bs, seq_len)`
         x = self.emb(ids)
         if not self.training or self.embed_p == 0.: return x
@@ -43,7 +41,6 @@ class RNNDropout(nn.Module):
     def __init__(self,
         p: float = 0.5,  # chance that a feature is off
     ): super().__init__(); self.p = p
-
     def forward(self, x):  # x: `(bs, seq_len, n)`
         if not self.training or self.p == 0.: return x
         return x * dropout_mask(x.data, (x.shape[0], 1, *x.shape[2:]), self.p)
@@ -60,7 +57,6 @@ class WeightDropLSTM(nn.Module):
         self.module, self.weight_p = nn.LSTM(n_in, n_out, batch_first=True), weight_p
         self.weight_hh_l0_raw = nn.Parameter(self.module.weight_hh_l0.data)
         del self.module.weight_hh_l0
-
     def forward(self, x, hc):  # x: `(bs, seq_len, n_in)`, hc: two of `(bs, n_out)`
         m, raw = self.module, self.weight_hh_l0_raw
         w_hh = F.dropout(raw.to(compute_dtype(raw)), self.weight_p, self.training)
@@ -100,26 +96,22 @@ class AWD_LSTM(nn.Module):
         self.input_dp = RNNDropout(input_p)
         self.hidden_dps = nn.ModuleList([RNNDropout(hidden_p) for _ in range(n_layers)])
         self.reset()
-
     def reset(self):
         "Forget the text read so far"
         self.hidden = [(torch.zeros(0, r.module.hidden_size),)*2 for r in self.rnns]
-
-# %% ../nbs/04_awd_lstm.ipynb #7c889a6f
-@patch
-def forward(self: AWD_LSTM,
-    inp: Tensor,                # ids `(bs, seq_len)`, or embeddings `(bs, seq_len, emb_sz)`
-    from_embeds: bool = False,  # `inp` holds embeddings
-) -> Tensor:                    # `(bs, seq_len, emb_sz)`
-    "Read on from where the last call ended"
-    bs, w, hidden = inp.shape[0], self.encoder.weight, []
-    x = self.input_dp(inp if from_embeds else self.encoder_dp(inp))
-    for i, (rnn, dp, hc) in enumerate(zip(self.rnns, self.hidden_dps, self.hidden)):
-        x, hc = rnn(x, [_fit_rows(s, bs, w) for s in hc])
-        hidden.append(tuple(s.detach() for s in hc))
-        if i < self.n_layers-1: x = dp(x)
-    self.hidden = hidden
-    return x.to(w.dtype)
+    def forward(self,
+        inp: Tensor,                # ids `(bs, seq_len)`, or embeddings `(bs, seq_len, emb_sz)`
+        from_embeds: bool = False,  # `inp` holds embeddings
+    ) -> Tensor:                    # `(bs, seq_len, emb_sz)`
+        "Read on from where the last call ended"
+        bs, w, hidden = inp.shape[0], self.encoder.weight, []
+        x = self.input_dp(inp if from_embeds else self.encoder_dp(inp))
+        for i, (rnn, dp, hc) in enumerate(zip(self.rnns, self.hidden_dps, self.hidden)):
+            x, hc = rnn(x, [_fit_rows(s, bs, w) for s in hc])
+            hidden.append(tuple(s.detach() for s in hc))
+            if i < self.n_layers-1: x = dp(x)
+        self.hidden = hidden
+        return x.to(w.dtype)
 
 # %% ../nbs/04_awd_lstm.ipynb #e461471b
 class LinearDecoder(FastaiDecoder):
@@ -133,7 +125,6 @@ class LinearDecoder(FastaiDecoder):
 # %% ../nbs/04_awd_lstm.ipynb #dff1f472
 lm_config = dict(fastai_awdlstm.awd_lstm_lm_config)
 small_config = dict(lm_config, emb_sz=256, n_hid=512)
-
 def language_model(
     vocab_sz: int,               # words
     config: dict | None = None,  # what differs from `lm_config`
@@ -151,5 +142,4 @@ def language_model(
 def register():
     "Tell fastai about our `AWD_LSTM`: its learners then take it where they take theirs"
     _model_meta[AWD_LSTM] = dict(_model_meta[fastai_awdlstm.AWD_LSTM])
-
 register()
