@@ -278,6 +278,7 @@ def _of_sequences(model, data, text_cols, label_col, n):
 
 def _ends(rows, n): return rows if len(rows) <= 2*n else rows[:n] + rows[-n:]
 
+# %% ../nbs/library/report.ipynb #ef1b35e3
 def _asks(question):
     "What a question asks for, as far as its words say it"
     found = re.search(r'how (?:many|much|long)|who|what|when|where|which|why|how', question.lower())

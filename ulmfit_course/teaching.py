@@ -55,6 +55,7 @@ def imports_of(
         elif names: lines.append(ast.unparse(ast.ImportFrom(f'{module.__package__}.{o.module}' if o.level else o.module, names, 0)))
     return lines
 
+# %% ../nbs/library/teaching.ipynb #b3738adb
 @dataclass(frozen=True)
 class Verdict:
     "What is said of an answer"
