@@ -246,7 +246,16 @@ many = [f"This is text {i} of {i % 7} kinds; it's GREAT!!!" for i in range(3000)
 
 def words_of(texts, tok, n): return [w for words,ids in tokenized(texts, tok, n) for w in map(words.__getitem__, ids.tolist())]
 
-def children(): return [p for p in psutil.Process().children(recursive=True) if 'resource_tracker' not in ' '.join(p.cmdline())]   # which stays
+born_before = set()
+@pytest.fixture(autouse=True)
+def remember_processes():
+    "A browser that an earlier file has opened is none of ours"
+    born_before.clear()
+    born_before.update(psutil.Process().children(recursive=True))
+
+def children():
+    "Processes that a test has left; the resource tracker stays"
+    return [p for p in psutil.Process().children(recursive=True) if p not in born_before and 'resource_tracker' not in ' '.join(p.cmdline())]
 
 def test_shared_is_the_same(tok):
     assert words_of(many, tok, 3) == words_of(many, tok, 1) == [w for t in many for w in tok.tokenize(t)]
