@@ -113,30 +113,29 @@ columns = dict(lesson=lambda r: r['lesson'].replace('_', ' '), study=lambda r: r
                exported=lambda r: f"{r['share']:.0%}", exercises=lambda r: r['exercises'], questions=lambda r: r['questions'],
                guesses=lambda r: r['guesses'], diagrams=lambda r: r['diagrams'], words=lambda r: f"{r['words']:.1f}", wide=lambda r: r['wide'])
 
-def table() -> str: # Markdown
+def table(
+    rows:list, # a `report` of each lesson
+) -> str: # Markdown
     "A row a lesson, and their sum"
-    rows = [report(p) for p in lessons()]
-    said = [[str(f(r)) for f in columns.values()] for r in rows]
     total = lambda name: sum(r[name] or 0 for r in rows)
-    said.append(['all', *(str(total(k)) for k in ('study', 'machine', 'cells')), '', '', f"{total('exported')/total('lines'):.0%}",
-                 *(str(total(k)) for k in ('exercises', 'questions', 'guesses', 'diagrams')), '', str(total('wide'))])
-    grid = [[*columns], ['---', *['--:']*(len(columns)-1)], *said]
-    sizes = [max(len(row[i]) for row in grid) for i in range(len(columns))]
-    pad = lambda row, i: row[i].ljust(sizes[i], '-' if row[i] == '---' else ' ') if i == 0 else (row[i].rjust(sizes[i], '-') if row[i] == '--:' else row[i].rjust(sizes[i]))
-    return '\n'.join('| ' + ' | '.join(pad(row, i) for i in range(len(row))) + ' |' for row in grid) + '\n'
+    last = ['all', *(total(k) for k in ('study', 'machine', 'cells')), '', '', f"{total('exported')/total('lines'):.0%}",
+            *(total(k) for k in ('exercises', 'questions', 'guesses', 'diagrams')), '', total('wide')]
+    grid = [[*columns], ['---', *['--:']*(len(columns)-1)], *([f(r) for f in columns.values()] for r in rows), last]
+    return ''.join('| ' + ' | '.join(map(str, row)) + ' |\n' for row in grid)
 
 def with_table(
     text:str, # CONTRIBUTING.md
+    rows:list, # a `report` of each lesson
 ) -> str: # the same, with today's table between the two marks
     "The text around the table stays"
     head, rest = text.split(marks[0])
-    return head + marks[0] + '\n' + table() + '\n' + marks[1] + rest.split(marks[1])[1]
+    return head + marks[0] + '\n' + table(rows) + '\n' + marks[1] + rest.split(marks[1])[1]
 
 def main(write):
-    guide = root/'CONTRIBUTING.md'
-    if write: guide.write_text(with_table(guide.read_text('utf8')), encoding='utf8')
-    print(table())
-    lacking = {p.stem: found for p in lessons() if (found := faults(report(p)))}
+    guide, rows = root/'CONTRIBUTING.md', [*map(report, lessons())]
+    if write: guide.write_text(with_table(guide.read_text('utf8'), rows), encoding='utf8')
+    print(table(rows))
+    lacking = {r['lesson']: found for r in rows if (found := faults(r))}
     for lesson, found in lacking.items(): print(f'{lesson} {"; ".join(found)}')
     return bool(lacking)
 

@@ -627,8 +627,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                        'ulmfit_course/exercises_awd_lstm.py'),
                                                   'ulmfit_course.exercises_awd_lstm.decode': ( 'library/exercises_awd_lstm.html#decode',
                                                                                                'ulmfit_course/exercises_awd_lstm.py'),
-                                                  'ulmfit_course.exercises_awd_lstm.drawn': ( 'library/exercises_awd_lstm.html#drawn',
-                                                                                              'ulmfit_course/exercises_awd_lstm.py'),
                                                   'ulmfit_course.exercises_awd_lstm.drop_features': ( 'library/exercises_awd_lstm.html#drop_features',
                                                                                                       'ulmfit_course/exercises_awd_lstm.py'),
                                                   'ulmfit_course.exercises_awd_lstm.drop_weights': ( 'library/exercises_awd_lstm.html#drop_weights',

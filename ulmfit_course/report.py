@@ -19,7 +19,7 @@ from .vocabulary import denumericalize
 from .targets import Target
 from .evaluation import calibration, case_told, confusion_matrix, expected_calibration_error, top_losses
 from .taggers import check_rows, span_report, spans_html, spans_of
-from .spans import answer_f1, answer_scores, check_questions
+from .spans import answer_scores, check_questions
 from .seq2seq import chrf
 from .sequences import judge
 from .outputs import label_report
@@ -291,7 +291,7 @@ def _of_spans(model, data, text_cols, label_col, n):
     asked, _, right = check_questions(frame, model.reader.cut, *cols)
     said = model.answers(asked)
     cases = pd.DataFrame(dict(question=list(frame[cols[0]]), said=[a.text for a in said], right=right))
-    cases['f1'] = [max(answer_f1(a, t) for t in ts) for a,ts in zip(cases.said, right)]
+    cases['f1'] = [answer_scores([a], [ts])['f1'] for a,ts in zip(cases.said, right)]
     kinds = [dict(asks=k, **answer_scores(list(o.said), list(o.right))) for k,o in cases.groupby(cases.question.map(_asks))]
     def shown(i):
         told = f"{cases.question[i]} It says {said[i].text!r} ({said[i].score:.2f}); right: {' | '.join(dict.fromkeys(right[i]))}"

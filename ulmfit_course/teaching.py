@@ -77,7 +77,10 @@ class Exercise:
         level:int=1,     # 1 to 3
         minutes:int=5,   # for a learner who has read this far
         hints=(),        # in words, from the slight to the plain one
-    ): self.right, self.cases, self.level, self.minutes, self.hints, self.misread = right, cases, level, minutes, tuple(hints), []
+        rule=None,       # of a function and a case, what is compared; what the function gives, if not given
+    ):
+        self.right, self.cases, self.level, self.minutes, self.hints, self.misread = right, cases, level, minutes, tuple(hints), []
+        self.rule = rule or (lambda f, *case: f(*case))
     @property
     def name(self) -> str: return self.right.__name__
     @property
@@ -95,12 +98,12 @@ class Exercise:
         return f
     def answers(self,
         f,      # a function
-    ) -> list:  # what it gives for each case
+    ) -> list:  # what is compared of it, for each case
         "Each time from the same random numbers, with arguments of its own"
         def once(case):
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)
-                return f(*copy.deepcopy(case))
+                return self.rule(f, *copy.deepcopy(case))
         return [once(case) for case in self.cases()]
     def judge(self,
         yours,  # a function
@@ -108,14 +111,16 @@ class Exercise:
         "Right, not yet written, or wrong: and then why"
         try: given = self.answers(yours)
         except NotImplementedError: return Verdict(None, f'{self.name} is not yet written')
-        except Exception as e: return Verdict(False, self._known(yours) or f'{self.name} raises {type(e).__name__}: {one_line(e)}')
+        except Exception as e:
+            error = type(e).__name__
+            return Verdict(False, self._known(error) or f'{self.name} raises {error}: {one_line(e)}')
         wanted = self.answers(self.right)
         if same_answer(given, wanted): return Verdict(True, f'{self.name} is right')
         a, b = next((a, b) for a,b in zip(given, wanted) if not same_answer(a, b))
-        return Verdict(False, self._known(yours) or f'{self.name} gives {_seen(a)} where {_seen(b)} is right')
-    def _known(self, yours):
-        "The misunderstanding that gives the same answers"
-        found = next((f for f in self.misread if same_answer(self._tried(yours), self._tried(f))), None)
+        return Verdict(False, self._known(given) or f'{self.name} gives {_seen(a)} where {_seen(b)} is right')
+    def _known(self, given):
+        "The misunderstanding that gives the same answers, or the same error"
+        found = next((f for f in self.misread if same_answer(given, self._tried(f))), None)
         return found and ' '.join(found.__doc__.split())
     def _tried(self, f):
         try: return self.answers(f)
@@ -129,9 +134,10 @@ def exercise(
     level:int=1,    # 1 to 3
     minutes:int=5,  # for a learner who has read this far
     hints=(),       # from the slight to the plain one
+    rule=None,      # as for `Exercise`
 ):                  # a decorator, which makes an `Exercise` of the right function
     "Define an exercise by its right answer"
-    def make(right): return exercises.setdefault(right.__name__, Exercise(right, cases, level, minutes, hints))
+    def make(right): return exercises.setdefault(right.__name__, Exercise(right, cases, level, minutes, hints, rule))
     return make
 
 def check(
