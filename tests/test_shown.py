@@ -1,7 +1,6 @@
 "Labels, words and texts of strangers, in every figure and every piece of HTML: shown as they are, and nothing in them that commands"
 import random, re, warnings
 from base64 import b64decode
-from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,8 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from ulmfit_course.awd_lstm import language_model
 from ulmfit_course.batching import StreamLoader
-from ulmfit_course.core import figure_html
-from ulmfit_course.report import confusion_figure, errors_html, html_table, in_both_themes, predictions_html, report_page, trust_html
+from ulmfit_course.core import figure_html, themed_html
+from ulmfit_course.report import confusion_figure, errors_html, html_table, predictions_html, report_page, trust_html
 from ulmfit_course.documents import text_classifier
 from ulmfit_course.evaluation import calibration
 from ulmfit_course.figures import figure_text, highlight, plain, reading_figure, reliability_figure
@@ -121,7 +120,7 @@ def test_figures(figures):
 def test_demo(figures):
     for some in in_fours(sound):
         probs = np.eye(len(some))[:, ::-1]
-        Page(in_both_themes(partial(confusion_figure, some, some, probs)), {'picture', 'source'})
+        Page(themed_html(*confusion_figure(some, some, probs)))
         Page(html_table([dict(zip('abcd', some))]))
         told = [dict(tokens=some, parts=[.1]*len(some), label=some[0], predicted=some[-1], probability=.5)]
         Page(predictions_html(told).encode('utf8', 'replace').decode())

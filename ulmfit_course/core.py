@@ -338,6 +338,7 @@ def on_any_page(
 ):       # the same
     "Take away its paper, and draw in `ink` what is black; what stands on a picture of its own stays"
     from matplotlib.colors import to_hex
+    from matplotlib.legend import Legend
     from matplotlib.lines import Line2D
     from matplotlib.text import Text
     fig.patch.set_alpha(0)
@@ -345,7 +346,7 @@ def on_any_page(
         if to_hex(ax.get_facecolor()) == '#ffffff': ax.patch.set_alpha(0)
         ax.tick_params(which='both', color=ink, labelcolor=ink)
         ax.spines[:].set_color(ink)
-        if ax.legend_: ax.legend_.get_frame().set_alpha(0)
+    for legend in fig.findobj(Legend): legend.get_frame().set_alpha(0)
     kept = {t for ax in fig.axes if ax.images for t in ax.texts}
     for o in (*fig.findobj(Text), *fig.findobj(Line2D)):
         if o not in kept and to_hex(o.get_color()) == '#000000': o.set_color(ink)

@@ -20,7 +20,7 @@ def _three_rows(): return torch.tensor([[1., 5.], [3., -2.], [8., 0.]]), ['the',
 
 @exercise(lambda: [(*_three_rows(), ['film', 'boring', 'the']), (*_three_rows(), ['awful', 'river', 'film', 'the', 'dull'])], minutes=10,
           hints=('Go through the new words. For each, ask where the old list has it.',
-                 '`rows[old.index(w)] if w in old else rows.mean(0)` for each word, then `torch.stack`.'))
+                 'An old word has its row at `old.index(w)`; the mean over words is one over axis 0; `torch.stack` joins a list of rows.'))
 def matched_rows(rows, old, new):
     "A row for each word of `new`: its own, if `old` has the word; else the mean of all rows"
     return torch.stack([rows[old.index(w)] if w in old else rows.mean(0) for w in new])
@@ -48,7 +48,7 @@ def new_left_out(rows, old, new):
 # %% ../nbs/library/exercises_finetuning.ipynb #f449e70a
 @exercise(lambda: [([5, 7, 9, 20], n) for n in (-1, -2, 0, 1, -4)], minutes=5,
           hints=('`freeze_to(n)` freezes every group before group `n`; groups count from 0, and negative numbers count from the end.',
-                 'A slice does just that: `sizes[n:]`.'))
+                 'One slice of the list takes all from place `n` on, for a negative `n`, too. Then add up.'))
 def trained_weights(sizes, n):
     "How many weights are trained after `freeze_to(n)`, where layer group `i` has `sizes[i]`, the lowest group first"
     return sum(sizes[n:])
@@ -71,7 +71,7 @@ def so_many_groups(sizes, n):
 # %% ../nbs/library/exercises_finetuning.ipynb #67ede61d
 @exercise(lambda: [(1e-5, 10., 7), (1e-3, 1e-1, 3), (1., 8., 4)], minutes=10,
           hints=('Each rate is the one before it times the same factor. What factor leads in `n-1` steps from `start` to `end`?',
-                 '`start*(end/start)**(i/(n-1))` for `i` from 0 to `n-1`.'))
+                 'The factor, taken `n-1` times, is `end/start`. So what power of `end/start` is reached after `i` of the `n-1` steps?'))
 def growing_rates(start, end, n):
     "A list of `n` rates from `start` to `end`, each the same number of times larger than the one before"
     return [start*(end/start)**(i/(n-1)) for i in range(n)]
@@ -137,7 +137,7 @@ def a_step_late(rates, losses):
 # %% ../nbs/library/exercises_finetuning.ipynb #bf0eb4ee
 @exercise(lambda: [(t, 100, 10, 4) for t in (0, 5, 10, 55, 100)] + [(300, 1000, 100, 32)], level=2, minutes=10,
           hints=('First `p`, with an `if`: it rises from 0 to 1 until the cut, and falls to 0 until `T`. Then the formula.',
-                 '`p = t/cut if t < cut else 1 - (t-cut)/(T-cut)`; the share is `(1 + p*(ratio-1))/ratio`.'))
+                 'Up to `cut`, `p` is the part of `cut` that is done; then the part of `T-cut` that is left. Try 0, `cut`, `T` by hand.'))
 def triangle(t, T, cut, ratio):
     "Share of the peak rate at step `t` of `T`; the peak is at step `cut`, and both ends lie at 1/`ratio`"
     p = t/cut if t < cut else 1 - (t-cut)/(T-cut)
@@ -172,7 +172,7 @@ def _runs():
 
 @exercise(_runs, level=2, minutes=10,
           hints=('Find the lowest loss so far. How far above it must all of the last `n` lie?',
-                 'If all of them do, then the lowest of them does: `min(losses[-n:]) > min(losses) + margin`.'))
+                 'If even the lowest of the last `n` lies that far up, all of them do: two calls of `min` and one comparison.'))
 def stop_now(losses, n, margin):
     "Whether each of the last `n` losses lies more than `margin` above the lowest loss so far"
     return min(losses[-n:]) > min(losses) + margin

@@ -205,7 +205,7 @@ def picture(self:LRFinder) -> RateLine:
     for (name, rate), marker, size in zip(self.found.items(), 'osD^', (14, 11, 9, 7)):
         ax.plot(rate, self.loss_at(rate), marker, ms=size, alpha=.8, label=f'{name} {rate:.1e}')
     ylim = low - .1*(first-low) - .02, first + .5*(first-low) + .02
-    ax.set(xscale='log', xlabel='learning rate', ylabel='training loss (smoothed)', ylim=ylim)
+    ax.set(xscale='log', xlabel='learning rate', ylabel='loss (smoothed)', ylim=ylim)
     ax.legend()
     place, ends = axes_place(fig), [float(o) for o in ax.get_xlim()]
     lowest = self.rates[int(np.argmin(self.losses))]

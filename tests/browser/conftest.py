@@ -1,7 +1,9 @@
 "A browser, and the course's two servers: JupyterLab with a copy of the lessons, Voila with the playgrounds"
-import contextlib, json, os, re, shutil, socket, subprocess, sys, time, urllib.request, warnings
+import contextlib, io, json, os, re, shutil, socket, subprocess, sys, time, urllib.request, warnings
+from base64 import b64decode
 from pathlib import Path
-import nbformat, pytest
+import nbformat, numpy as np, pytest
+from matplotlib.image import imread
 from nbformat.v4 import new_code_cell, new_notebook
 from playwright.sync_api import TimeoutError as Unfinished, expect, sync_playwright
 
@@ -135,6 +137,45 @@ def wear(lesson, theme):
         lesson.page.locator('.lm-MenuBar-itemLabel, .lm-Menu-itemLabel').get_by_text(item, exact=True).last.click()
     expect(lesson.page.locator('body')).to_have_attribute('data-jp-theme-light', str(theme == 'Light').lower())
     expect(lesson.page.locator('#jupyterlab-splash')).to_have_count(0)   # what hides the page while it changes
+
+@contextlib.contextmanager
+def in_the_dark(lesson):
+    "JupyterLab's dark theme, and the light one again for who comes next"
+    wear(lesson, 'Dark')
+    try: yield lesson
+    finally: wear(lesson, 'Light')
+
+# Each text of an output that stands out from what is behind it by less than 3 to 1
+
+pale = """() => {
+  const numbers = c => c.match(/[\\d.]+/g).map(Number).map((v, i) => c.startsWith('color(') && i < 3 ? 255*v : v);
+  const light = c => c.slice(0, 3).map(v => v/255).map(v => v <= .04045 ? v/12.92 : ((v+.055)/1.055)**2.4)
+    .reduce((sum, v, i) => sum + v*[.2126, .7152, .0722][i], 0);
+  const paper = e => {
+    for (; e; e = e.parentElement) { const c = numbers(getComputedStyle(e).backgroundColor); if (c.length < 4 || c[3] > .5) return c; }
+    return [255, 255, 255];
+  };
+  const contrast = (a, b) => { const [low, high] = [light(a), light(b)].sort((x, y) => x-y); return (high+.05)/(low+.05); };
+  const found = [];
+  for (const output of document.querySelectorAll('.jp-OutputArea-output')) {
+    const walker = document.createTreeWalker(output, NodeFilter.SHOW_TEXT);
+    while (walker.nextNode()) {
+      const text = walker.currentNode.textContent.trim(), e = walker.currentNode.parentElement;
+      if (!text || !e.getClientRects().length || e.closest('style, script, option')) continue;
+      const style = getComputedStyle(e), colour = e.closest('svg') && style.fill != 'none' ? style.fill : style.color;
+      if (contrast(numbers(colour), paper(e)) < 3) found.push(`${text.slice(0, 40)}: ${colour} on ${paper(e)}`);
+    }
+  }
+  return found;
+}"""
+
+def light(rgb): return np.where(rgb <= .04045, rgb/12.92, ((rgb+.055)/1.055)**2.4) @ [.2126, .7152, .0722]
+
+def on_paper(lesson):
+    "Figures of widgets: where they bring paper of their own, or words too dark for this page"
+    for src in lesson.page.locator('.widget-html img[src^="data:image/png"], .rate-line img').evaluate_all('all => all.map(o => o.src)'):
+        seen = imread(io.BytesIO(b64decode(src.split(',')[1])))
+        yield seen[0, 0, 3] == 0 and light(seen[seen[..., 3] > .9][:, :3]).max() > .15
 
 class Lab:
     "Where JupyterLab runs, and the folder that it shows"

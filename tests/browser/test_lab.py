@@ -3,20 +3,22 @@ import json, re
 from pathlib import Path
 import pytest
 from playwright.sync_api import expect
-from conftest import Lesson, slide, wear
+from conftest import Lesson, in_the_dark, on_paper, pale, slide
 
 pytestmark = pytest.mark.slow
 lessons = Path(__file__).resolve().parents[2]/'nbs'
-with_widgets = [p.stem for p in sorted(lessons.glob('*.ipynb')) if re.search(r'from ulmfit_course\.(widgets|panels) import', p.read_text('utf8'))]
 
-@pytest.mark.parametrize('name', with_widgets)
-def test_lesson_shows_its_widgets(browser, lab, name):
+@pytest.mark.parametrize('name', [p.stem for p in sorted(lessons.glob('[0-9]*.ipynb'))])
+def test_lesson_runs_and_is_seen(browser, lab, name):
+    "From top to bottom; each widget says something; what the outputs say can be read in either theme"
     with Lesson(browser, lab, f'nbs/{name}') as lesson:
         widgets = lesson.run_all().page.locator('.jp-OutputArea-output').filter(has=lesson.page.locator('.widget-vbox'))
         assert widgets.count() > 0
         for i, widget in enumerate(widgets.all()):
             expect(widget).to_contain_text(re.compile(r'\w'))   # where an answer is awaited, its question
             if 'Solution' not in widget.inner_text(): lesson.picture(f'{name}-{i}', widget)   # the help of exercises looks alike
+        assert lesson.page.evaluate(pale) == []
+        with in_the_dark(lesson): assert lesson.page.evaluate(pale) == [] and all(on_paper(lesson))
         assert lesson.errors == []
 
 # The notebooks of the widgets: each widget is used once
@@ -138,9 +140,7 @@ def lesson_cell(name, words):
 def both_themes(lesson, name, part):
     "A picture in light and in dark"
     lesson.picture(f'{name}-light', part)
-    wear(lesson, 'Dark')
-    lesson.picture(f'{name}-dark', part)
-    wear(lesson, 'Light')
+    with in_the_dark(lesson): lesson.picture(f'{name}-dark', part)
 
 frames = """
 import numpy as np, pandas as pd
@@ -288,4 +288,26 @@ print(f'{len(monitor.watch.epochs)} epochs')""")
         lesson.finish()
         expect(lesson.page.locator('.jp-OutputArea-output').last).to_contain_text(re.compile(r'^\d{1,2} epochs'))
         lesson.picture('training')
+        assert lesson.errors == []
+
+in_a_notebook = """
+import numpy as np, pandas as pd
+from ulmfit_course.diagrams import lstm_cell
+from ulmfit_course.tokenization import CharTokenizer, WordTokenizer
+from ulmfit_course.widgets import ErrorBrowser, PaddingViewer, ScheduleDesigner, TokenInspector
+rng = np.random.default_rng(0)
+good = rng.random(60) < .5
+frame = pd.DataFrame(dict(text=[f'Review {i}' for i in range(60)], label=np.where(good, 'pos', 'neg')))
+p = np.clip(.2 + .6*good + rng.normal(0, .2, 60), .01, .99)""", "ScheduleDesigner()", "PaddingViewer(list(range(20, 400, 3)))", \
+    "ErrorBrowser(frame, np.stack([1-p, p], 1))", "TokenInspector(dict(words=WordTokenizer()), ['xxunk', 'xxpad', 'a', 'great', 'film'])", "lstm_cell()"
+
+def test_widgets_in_the_dark(browser, lab):
+    lab.write('dark', *in_a_notebook)
+    with Lesson(browser, lab, 'dark') as lesson, in_the_dark(lesson.run_all()):
+        figures = [*on_paper(lesson)]
+        assert lesson.page.evaluate(pale) == [] and len(figures) >= 4 and all(figures)
+        starts = lesson.panel('Unfreezing').locator('.widget-hslider .slider-container').evaluate_all('all => all.map(o => o.getBoundingClientRect().x)')
+        assert len(starts) > 4 and max(starts) - min(starts) < 1, 'sliders begin at one line'
+        for view in lesson.page.locator('.widget-vbox > .widget-html').all(): assert view.bounding_box()['height'] <= .86*1000
+        for i, output in enumerate(lesson.page.locator('.jp-OutputArea-output').all()): lesson.picture(f'dark-widget-{i}', output)
         assert lesson.errors == []
