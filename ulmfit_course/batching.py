@@ -11,7 +11,8 @@ from fastai.data.core import DataLoaders
 from fastai.torch_core import default_device
 from fastcore.basics import patch
 from .core import CourseError
-from .streams import TokenStream
+from .ranks import join, n_ranks, rank
+from .streams import TokenStream, side_by_side
 from .loaders import LMDataLoaders, LMLoader
 from .streams import *
 from .loaders import *
@@ -28,16 +29,16 @@ class StreamLoader(LMLoader):
         shards: int = 1,          # one pass over the loader is one of so many parts of the text
         seed: int = 42,           # of the drawn lengths
         device=None,              # where the batches go, the CPU if not given
+        share: tuple = (0, 1),    # which of so many processes this is: each reads `bs` rows of its own
     ):
         super().__init__(bs=bs, num_workers=0, device=device)
-        self.stream,self.seq_len,self.backwards = stream,seq_len,backwards
+        self.stream,self.seq_len,self.backwards,self.share = stream,seq_len,backwards,share
         self.variable_bptt,self.shards,self.seed = variable_bptt,shards,seed
-        ids = stream.ids[::-1] if backwards else stream.ids
-        self.row_len = (len(ids)-1)//bs
+        ids, n = stream.ids[::-1] if backwards else stream.ids, self.all_rows
+        self.row_len = (len(ids)-1)//n
         if self.row_len < 2*shards:
-            raise CourseError(f"{len(ids)} tokens are too few for {bs} rows in {shards} shard(s): use a smaller bs or more text")
-        step, = ids.strides
-        self.rows = np.lib.stride_tricks.as_strided(ids, (bs, self.row_len+1), (step*self.row_len, step), writeable=False)
+            raise CourseError(f"{len(ids)} tokens are too few for {n} rows in {shards} shard(s): use a smaller bs or more text")
+        self.rows = side_by_side(ids, n)[share[0]*bs:][:bs]
         self.epoch = 0
         self.n = bs*len(self)
     def __len__(self): return len(self.cuts())-1
@@ -77,7 +78,7 @@ def varied_cuts(
 def lm_dataloaders(
     train: TokenStream,       # text to learn from
     valid: TokenStream,       # text to judge on, same vocabulary
-    bs: int = 64,             # rows
+    bs: int = 64,             # rows, of each process where a launcher has started several
     seq_len: int = 70,        # tokens of a chunk
     backwards: bool = False,  # read from the end
     variable_bptt: bool = False,  # draw the chunks' lengths; add `RescaleLR(seq_len)` to the learner
@@ -85,9 +86,12 @@ def lm_dataloaders(
     device=None,              # where the batches go, fastai's default if not given
 ) -> DataLoaders:
     "fastai `DataLoaders` of two streams for a language model. `CourseError` where their vocabularies differ or there is nothing to cut"
+    join()
     if min(bs, seq_len, shards) < 1: raise CourseError(f"bs={bs}, seq_len={seq_len}, shards={shards}: each must be at least 1")
     if train.vocab != valid.vocab:
         raise CourseError("the training and validation streams have different vocabularies: build the second with vocab=train.vocab")
-    device, valid_bs = device or default_device(), min(bs, max(1, len(valid)//(2*seq_len)))
-    return LMDataLoaders(StreamLoader(train, bs, seq_len, backwards, variable_bptt, shards, device=device),
-                         StreamLoader(valid, valid_bs, seq_len, backwards, device=device), device=device)
+    device, n = device or default_device(), n_ranks()
+    rows = min(bs*n, max(1, len(valid)//(2*seq_len)))
+    judged = (rank(), n) if rows % n == 0 else (0, 1)   # where the rows cannot be shared out, each process reads all
+    return LMDataLoaders(StreamLoader(train, bs, seq_len, backwards, variable_bptt, shards, device=device, share=(rank(), n)),
+                         StreamLoader(valid, rows//judged[1], seq_len, backwards, device=device, share=judged), device=device)

@@ -23,6 +23,7 @@ from fastai.torch_core import join_path_file
 from fastcore.basics import patch
 from fastcore.foundation import L
 from .core import CourseError, cache_dir, one_line, text_hash, write_json
+from .ranks import from_all, n_ranks, rank
 from .schema import check_shapes, read_json, shapes_of
 from .vocabulary import FLD, PAD, check_known, max_unknown, unknown_share
 from .tokenizer_base import Tokenizer, check_text
@@ -394,7 +395,10 @@ def pooled(self:ClassifierLearner,
     "What the head sees of each whole text of a loader, in the order of its dataset; what the encoder has read before is not read again"
     ids, y = zip(*((np.asarray(x), np.asarray(y)) for x,y in dl.dataset))
     self.model.to(self.dls.device).eval()
-    return pooled_features(PooledEncoder(self.model[0], device=self.dls.device), list(ids), at), torch.from_numpy(np.stack(y))
+    encode, n = PooledEncoder(self.model[0], device=self.dls.device), n_ranks()
+    states = torch.cat(from_all(pooled_features(encode, list(ids[rank()::n]), at)))   # several processes share the texts out
+    order = np.argsort(np.concatenate([np.arange(len(ids))[r::n] for r in range(n)])) if n > 1 else slice(None)
+    return states[order], torch.from_numpy(np.stack(y))
 
 # %% ../nbs/library/learners.ipynb #04fd9f52
 @patch

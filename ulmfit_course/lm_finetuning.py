@@ -14,11 +14,12 @@ from fastai.metrics import Perplexity
 from fastai.text.models.awdlstm import awd_lstm_lm_split
 from fastcore.basics import patch
 from .core import CourseError, check_run, set_seed
+from .ranks import by_first, rank
 from .recipes import FinetuneRecipe
 from .streams import TokenStream
 from .training import fit_epochs, lm_fit_learner, weights_hash
 from .models import (Checkpoint, as_call, card_and_recipe, check_coverage, check_direction, check_tokenizer,
-    load_pretrained, match_vocab, model_of, origin_of, save_lm)
+    load_checkpoint, load_pretrained, match_vocab, model_of, origin_of, save_lm)
 from .pretraining import evaluate_lm
 from .models import *
 from .learners import *
@@ -75,7 +76,8 @@ def finetune_lm(
     card, r = card_and_recipe(recipe, changes)
     check_run(out)
     parent, ck = card.setdefault('parent', origin_of(model)), load_pretrained(model)
-    check_direction(ck, r.backwards); check_tokenizer(ck, train.meta.get('tokenizer')); check_coverage(ck, train.vocab, 0.2, bar)
+    check_direction(ck, r.backwards); check_tokenizer(ck, train.meta.get('tokenizer'))
+    check_coverage(ck, train.vocab, 0.2, bar and rank() == 0)
     set_seed(r.seed)
     net = model_of(match_vocab(ck, train.vocab), r.drop_mult)
     learn = lm_fit_learner(train, valid, net, r, alpha=2., beta=1., cbs=cbs, splitter=awd_lstm_lm_split,
@@ -85,4 +87,5 @@ def finetune_lm(
     fit = lambda learn, done: learn.fit_slanted_triangular(r.epochs, rates, start_epoch=done)
     fit_epochs(learn, f'{Path(out)}.training', r, fit, bar, start=weights_hash(net))
     card = dict(command=as_call('finetune_lm', r, parent)) | card
-    return save_lm(learn, out, 'lm_finetuning', ck.config['arch'], evaluate_lm(net, valid, backwards=r.backwards), r, **card)
+    judged, arch = lambda: evaluate_lm(net, valid, backwards=r.backwards), ck.config['arch']
+    return by_first(lambda: save_lm(learn, out, 'lm_finetuning', arch, judged(), r, **card), lambda: load_checkpoint(out))

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LMLoader', 'LMDataLoaders', 'padding_share', 'length_batches', 'TextToIds', 'PadRight', 'RandomWindow', 'text_of',
-           'texts_and_labels', 'Documents', 'DocumentLoaders', 'classifier_dataloaders']
+           'texts_and_labels', 'SharedDL', 'Documents', 'DocumentLoaders', 'classifier_dataloaders']
 
 # %% ../nbs/library/loaders.ipynb #4e2a6ec5
 import numpy as np, pandas as pd, torch
@@ -15,6 +15,7 @@ from fastai.torch_core import TitledStr
 from fastcore.foundation import L
 from fasttransform import DisplayedTransform, ItemTransform
 from .core import CourseError
+from .ranks import join, n_ranks, rank
 from .vocabulary import PAD, UNK, word_ids
 from .readers import join_fields
 from .tokenization import WordTokenizer
@@ -33,9 +34,12 @@ class LMLoader(DataLoader):
         try: return next(iter(self))
         finally: self.epoch = epoch
 
+    @property
+    def all_rows(self): return self.bs*self.share[1]
+
     def new(self, shuffle=None, drop_last=None, **kw):   # fastai's two: the text stays in its order, and whole
         "A loader of the same text with other settings"
-        same = {k: getattr(self, k) for k in ('bs', 'seq_len', 'backwards', 'variable_bptt', 'shards', 'seed', 'device')}
+        same = {k: getattr(self, k) for k in ('bs', 'seq_len', 'backwards', 'variable_bptt', 'shards', 'seed', 'device', 'share')}
         return type(self)(self.stream, **{**same, **kw})
 
     def new_empty(self):
@@ -182,6 +186,19 @@ def texts_and_labels(
 
 def _as_items(labels): return [list(l) if isinstance(l, tuple) else l for l in labels]   # to fastai a tuple is several items
 
+class SharedDL(SortedDL):
+    "Batches as fastai's `SortedDL` makes them; where several processes train, of each batch the texts of this one"
+    share = 0, 1   # which of so many processes this is
+    def chunkify(self,
+        b,  # what is to be cut into batches
+    ):      # an iterator of lists
+        "Every `n`-th row of each batch; a last one that cannot be shared out is filled up with its own first rows"
+        r, n = self.share
+        for rows in super().chunkify(b):
+            rows = list(rows)
+            yield (rows*n)[:-(-len(rows)//n)*n][r::n]
+
+# %% ../nbs/library/loaders.ipynb #0d0414d7
 class Documents(Datasets):
     "Texts and their labels, which fastai's `Interpretation` asks for in pairs"
     @property
@@ -214,7 +231,7 @@ def classifier_dataloaders(
     train: pd.DataFrame,      # columns `text` and `label`
     valid: pd.DataFrame,      # the same, to judge on
     vocab,                    # words of the language model; or the `Checkpoint` itself, which brings tokenizer and direction
-    bs: int = 32,             # documents of a batch; twice as many to judge on
+    bs: int = 32,             # documents of a batch, of each process where a launcher has started several; twice as many to judge on
     tok=None,                 # tokenizer; if not given that of the checkpoint, else `WordTokenizer()`
     labels: list | None = None,  # classes in their order, sorted if not given
     backwards: bool = False,  # for a backward model
@@ -225,6 +242,7 @@ def classifier_dataloaders(
     clean=None,               # a `Cleaner`, for the texts before they are tokens; the model keeps it
 ) -> DataLoaders:
     "fastai `DataLoaders` of labelled texts, long texts with long ones. Raises `CourseError` for data that cannot train a classifier"
+    join()
     for name,frame in (('training', train), ('validation', valid)):
         if not len(frame): raise CourseError(f"the {name} frame has no rows: give at least one text")
     if bs < 2: raise CourseError(f"bs={bs}: batch normalization needs two texts in a batch at least")
@@ -237,11 +255,12 @@ def classifier_dataloaders(
     _check_rows(train, target, lens, max_tokens); _check_rows(valid, target, lens[n:], max_tokens)
     lists = [TfmdLists(texts, to_ids, splits=splits), TfmdLists(_as_items(ys), target.transforms(), splits=splits)]
     cut = dict(before_batch=[RandomWindow(window), PadRight()]) if window and not target.pair else {}
-    alone = n > bs and n % bs == 1   # a text alone has no batch to be normalized by
-    datasets = Documents(tls=lists, dl_type=SortedDL)
+    whole = bs*n_ranks()
+    alone = n > whole and n % whole == 1   # a text alone has no batch to be normalized by
+    datasets = Documents(tls=lists, dl_type=SharedDL)
     datasets._dbunch_type = DocumentLoaders
     dls = datasets.dataloaders(
-        bs=bs, val_bs=2*bs, before_batch=PadRight(), device=device, num_workers=0, drop_last=alone,
+        bs=whole, val_bs=2*bs, before_batch=PadRight(), device=device, num_workers=0, drop_last=alone,
         dl_kwargs=[dict(res=lens[:n], **cut), dict(val_res=lens[n:])])
-    dls.train.backwards, dls.target, dls.clean = backwards, target, clean
+    dls.train.backwards, dls.train.share, dls.target, dls.clean = backwards, (rank(), n_ranks()), target, clean
     return dls

@@ -388,7 +388,7 @@ def save_lm(
     "Save the language model in `learn` as the checkpoint folder `out`, with its card and `run.json`"
     dl, seconds, metrics = learn.dls.train, learn.curve[-1]['seconds'], dict(metrics)
     card = dict(dict(corpus='not stated', license='not stated', command='not stated'), **{k: v for k,v in card.items() if v is not None})
-    card |= dict(tokens_seen=len(learn.curve)*dl.bs*dl.row_len//dl.shards, valid_tokens=metrics.pop('tokens', None), **metrics,
+    card |= dict(tokens_seen=len(learn.curve)*dl.all_rows*dl.row_len//dl.shards, valid_tokens=metrics.pop('tokens', None), **metrics,
                  seconds=seconds, hardware=hardware(), curve=learn.curve)
     tok, data_hash = dl.stream.meta.get('tokenizer') or words_en, dl.stream.meta.get('data_hash')
     kept = dict(format=2, stage=stage, arch=config, direction=recipe.direction, tokenizer=tok, card=card)

@@ -10,6 +10,7 @@ import json, lzma, math
 from pathlib import Path
 import numpy as np, torch, torch.nn.functional as F
 from .core import CourseError, check_run, set_seed
+from .ranks import by_first
 from .recipes import LMRecipe
 from .readers import imdb
 from .data import sample_rows, split
@@ -17,8 +18,8 @@ from .awd_lstm import language_model, small_config
 from .streams import TokenStream
 from .batching import StreamLoader
 from .training import fit_epochs, lm_fit_learner, weights_hash, word_counts
-from ulmfit_course.models import (Checkpoint, as_call, card_and_recipe, check_tokenizer, load_pretrained, model_of, origin_of,
-    package, save_lm)
+from .models import (Checkpoint, as_call, card_and_recipe, check_tokenizer, load_checkpoint, load_pretrained,
+    model_of, origin_of, package, save_lm)
 from .models import *
 from .training import *
 
@@ -98,4 +99,5 @@ def pretrain(
     one_cycle = lambda learn, done: learn.fit_one_cycle(r.epochs, r.lr, start_epoch=done, pct_start=0.1, div=10., moms=(0.9, 0.9, 0.9))
     fit_epochs(learn, f'{Path(out)}.training', r, one_cycle, bar, arch=arch, **dict(start=weights_hash(model)) if start else {})
     card = dict(command=as_call('pretrain', r, start=card['parent']) if start else as_call('pretrain', r, config=config)) | card
-    return save_lm(learn, out, 'pretraining', arch, evaluate_lm(learn.model, valid, backwards=r.backwards), r, **card)
+    judged = lambda: evaluate_lm(learn.model, valid, backwards=r.backwards)
+    return by_first(lambda: save_lm(learn, out, 'pretraining', arch, judged(), r, **card), lambda: load_checkpoint(out))

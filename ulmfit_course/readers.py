@@ -10,11 +10,12 @@ __all__ = ['imdb', 'rotten_tomatoes', 'imdb_full', 'read_text', 'reuters_pieces'
 import ast, json, os, re
 from collections import Counter
 from functools import lru_cache
+from itertools import chain
 from importlib.util import find_spec
 from pathlib import Path
 import numpy as np, pandas as pd
 from .core import CourseError
-from .tables import clean_name, json_rows, kind_of, lines_of, no_halves, plain_texts, read_table
+from .tables import clean_name, json_rows, kind_of, lines_of, no_halves, parquet_column, plain_texts, read_table
 
 # %% ../nbs/library/readers.ipynb #2cc113e6
 @lru_cache(1)
@@ -313,7 +314,7 @@ def beside(
 
 # %% ../nbs/library/readers.ipynb #ea2d5f00
 def iter_texts(
-    path, # a corpus: JSONL or plain text, packed or not, or a folder; other kinds are read whole
+    path, # a corpus: JSONL, Parquet or plain text, or a folder; CSV and TSV are read whole
     text_col:str='text' # the column or key of the texts
 ): # an iterator of strings, empty ones left out
     "The texts of a corpus one at a time"
@@ -323,8 +324,15 @@ def iter_texts(
     if kind is None: texts = map(read_text, _files(path)[0])
     elif kind == 'txt': texts = plain_texts(path)
     elif kind == 'jsonl': texts = (_value(r, text_col, f"{path}, line {i}") for i,r in json_rows(path))
+    elif kind == 'parquet': texts = (_field(v, str(path), i, text_col) for i,v in enumerate(_column(path, text_col), 1))
     else: texts = read_texts(path, text_col).text
     return (t for t in texts if t.strip())
+
+def _column(path, name):
+    "A column of a Parquet file; where there is none, what `read_texts` says of it"
+    values = parquet_column(path, name)
+    first = next(values, values)
+    return read_texts(path, name).text if first is values else chain([first], values)
 
 def _value(row, key, place):
     row = row if key in row else {clean_name(k): v for k,v in row.items()}

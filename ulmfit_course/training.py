@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['fused_adam', 'LinearCrossEntropy', 'linear_cross_entropy', 'FusedLoss', 'sampling_chances', 'sampled_cross_entropy',
-           'SampledLoss', 'bf16_available', 'BF16', 'keep_memory', 'FastFit', 'FastLearner', 'TorchOptimizer',
-           'word_counts', 'speed_callbacks', 'weights_hash', 'plain_numbers', 'SaveTraining', 'resume', 'silent',
-           'fit_epochs', 'RescaleLR', 'lm_fit_learner', 'L2SP', 'Trace']
+           'SampledLoss', 'bf16_available', 'BF16', 'keep_memory', 'rank_callbacks', 'FastFit', 'FastLearner',
+           'TorchOptimizer', 'word_counts', 'speed_callbacks', 'weights_hash', 'plain_numbers', 'SaveTraining',
+           'resume', 'silent', 'fit_epochs', 'RescaleLR', 'lm_fit_learner', 'L2SP', 'Trace']
 
 # %% ../nbs/library/training.ipynb #9077548e
 import ctypes, time, warnings, zlib
@@ -23,12 +23,13 @@ from fastai.callback.training import GradientClip
 from fastai.learner import AvgLoss, Learner
 from fastai.losses import CrossEntropyLossFlat
 from fastai.optimizer import OptimWrapper
-from fastai.torch_core import join_path_file, to_float
+from fastai.torch_core import get_model, join_path_file, maybe_gather, to_float
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 import fastai.callback.schedule  # noqa: F401 (patches fit_one_cycle and lr_find into Learner)
 from .core import CourseError, atomic_path, one_line, text_hash
+from .ranks import n_ranks, rank
 from .recipes import LMRecipe
 from .lstm import compute_dtype
 from .awd_lstm import LinearDecoder
@@ -187,10 +188,16 @@ def keep_memory():
         if libc is not None: libc.malloc_trim(0)
 
 # %% ../nbs/library/training.ipynb #d55d6388
+def rank_callbacks() -> list: # empty without a launcher
+    "What averages the gradients of several processes"
+    if n_ranks() == 1: return []
+    from ulmfit_course.gradients import RankTrainer
+    return [RankTrainer()]
+
 class FastFit:
-    "For a `Learner`: whatever a fit changes is as before when it ends, in whatever way"
+    "For a `Learner`: whatever a fit changes is as before when it ends, in whatever way; of several processes it makes one training"
     def fit(self, *args, **kwargs):
-        with keep_memory():
+        with keep_memory(), self.added_cbs(rank_callbacks()):
             try: return super().fit(*args, **kwargs)
             finally:
                 for cb in self.cbs: getattr(cb, 'restore', lambda: None)()
@@ -204,6 +211,7 @@ class FastFit:
         return super().remove_cb(cb)
 
     def lr_find(self, *args, **kwargs):
+        if n_ranks() > 1: raise CourseError('lr_find tries rates in one process: call it without a launcher')
         place = self.model_dir
         with TemporaryDirectory() as tmp:
             self.model_dir = tmp
@@ -269,8 +277,9 @@ def speed_callbacks(
 def _fingerprint(learn, settings):
     "A hash of what must not change between stopping a run and going on: text, words, sizes, batches, settings"
     dl = learn.dls.train
+    settings = settings | dict(bs=dl.all_rows)   # of all processes, however many there are
     sizes = [(k, tuple(v.shape)) for k,v in learn.model.state_dict().items()]
-    batches = dl.bs, dl.seq_len, dl.shards, dl.variable_bptt, dl.backwards
+    batches = dl.all_rows, dl.seq_len, dl.shards, dl.variable_bptt, dl.backwards
     return text_hash([dl.stream.meta.get('data_hash'), len(dl.stream), text_hash(dl.vocab), sizes, *batches, *sorted(settings.items())])
 
 def weights_hash(model):
@@ -295,10 +304,11 @@ class SaveTraining(Callback):
         if self.training: self.losses.append(self.loss.detach())
     def after_epoch(self):
         if self.epoch < len(self.learn.curve): return  # one that a resumed run skips
-        train,valid = torch.stack(self.losses).mean().item(), float(self.recorder.log[2])
+        train,valid = maybe_gather(torch.stack(self.losses).mean()).item(), float(self.recorder.log[2])
         took = round(time.perf_counter()-self.learn.started, 1)
         self.learn.curve = [*self.learn.curve, dict(epoch=self.epoch+1, train_loss=train, valid_loss=valid, seconds=took)]
-        state = dict(fingerprint=self.fingerprint, model=self.model.state_dict(), opt=plain_numbers(self.opt.state_dict()),
+        if rank(): return
+        state = dict(fingerprint=self.fingerprint, model=get_model(self.model).state_dict(), opt=plain_numbers(self.opt.state_dict()),
                      rng=torch.get_rng_state(), cuda_rng=torch.cuda.get_rng_state_all(), epoch=self.epoch+1, curve=self.learn.curve)
         with atomic_path(self.path) as tmp: save_tensors(tmp, state)
 
@@ -315,7 +325,8 @@ def _same_run(learn, path, fingerprint):
     most = 2**24 + 40*sum(prod(shape) for shape,_ in weights.values())   # the weights, and twice or thrice as much of the optimizer
     if path.stat().st_size > most: raise CourseError(f"{path} is larger than a training of this network can be: {_mend}")
     state = check(load_tensors(path, _mend), _training, path, _mend)
-    if state['fingerprint'] != fingerprint: raise CourseError(f"{path} belongs to a run with other text, sizes or settings: {_mend}")
+    if state['fingerprint'] != fingerprint:
+        raise CourseError(f"{path} belongs to a run with other text, sizes or settings (or of another batch, bs times processes): {_mend}")
     check_shapes(shapes_of(state['model']), weights, path, _mend)
     check_numbers(state['model'], path, _mend)
     if state['epoch'] != len(state['curve']): raise CourseError(f"{path} has {len(state['curve'])} epochs, not {state['epoch']}: {_mend}")
@@ -343,7 +354,7 @@ def resume(
     state = _same_run(learn, Path(path), fingerprint)
     learn.model.to(learn.dls.device)
     _load_opt(learn, state['opt']['state'], path)
-    try: torch.set_rng_state(state['rng'])
+    try: torch.set_rng_state(state['rng'] if n_ranks() == 1 else torch.get_rng_state())   # of several each epoch has its seeds
     except (RuntimeError, TypeError) as e: raise CourseError(f"{path}: its random numbers are broken ({one_line(e)}): {_mend}") from None
     learn.model.load_state_dict(state['model'])
     if len(state['cuda_rng']) == torch.cuda.device_count(): torch.cuda.set_rng_state_all(state['cuda_rng'])
@@ -358,7 +369,7 @@ def silent(
     bar: bool = False,  # show them after all
 ):
     "Without progress bar and table of losses"
-    if bar: yield
+    if bar and rank() == 0: yield
     else:
         with learn.no_bar(), learn.no_logging(): yield
 

@@ -15,6 +15,7 @@ import pandas as pd
 from fastcore.foundation import L
 from .core import CourseError, check_folder, command_line, save_run
 from .recipes import ClassifierRecipe, directions, word_task_names
+from .ranks import by_first, n_ranks, rank
 from .schema import read_json
 from .vocabulary import check_known, max_unknown, unknown_share
 from .tables import read_table
@@ -50,7 +51,9 @@ def train_on(
 ) -> dict: # `bundle`, `read`, `model`, `n_labels`, `unknown`, and scores on what was held out: `valid`, `tfidf`
     "Train a classifier and save it. Raises `CourseError` before any work"
     check_folder(out)
+    say = None if rank() else say
     if task in word_task_names:
+        if n_ranks() > 1: raise CourseError(f"task={task!r} trains in one process: start it without a launcher")
         return train_words_on(data, out, task, model, text_cols, label_col, valid, direction, max_unknown, say, **changes)
     text_cols, kind = text_columns(task, text_cols), tasks[task][0].reads
     texts, began = read_texts(data, text_cols, label_col, kind=kind), time.perf_counter()
@@ -67,12 +70,15 @@ def train_on(
                task=task, y_range=y_range)
     learners = L(train_classifier(train, held_out if len(held_out) else None, model, **how, **changes))
     about = dict(data=Path(data).name, model=str(model), n_labels=len(train), unknown=learners[0].unknown)
-    save_bundle(learners, out, **about)   # before anything else is tried with it
-    found = beside_baseline(learners, train, held_out) if len(held_out) else {}
-    if found: save_bundle(learners, out, **about, **found)
-    seconds, seed = time.perf_counter()-began, changes.get('seed', ClassifierRecipe.seed)
-    save_run(Path(out)/'run.json', dict(command=command_line(), **changes), found, seconds, seed, n_labels=len(train))
-    return dict(bundle=str(out), read=read, model=f'{model}, {direction}', n_labels=len(train), unknown=about['unknown'], **found)
+    def kept():
+        "Save, judge, save with the scores"
+        save_bundle(learners, out, **about)   # before anything else is tried with it
+        found = beside_baseline(learners, train, held_out) if len(held_out) else {}
+        if found: save_bundle(learners, out, **about, **found)
+        seconds, seed = time.perf_counter()-began, changes.get('seed', ClassifierRecipe.seed)
+        save_run(Path(out)/'run.json', dict(command=command_line(), **changes), found, seconds, seed, n_labels=len(train))
+        return dict(bundle=str(out), read=read, model=f'{model}, {direction}', n_labels=len(train), unknown=about['unknown'], **found)
+    return by_first(kept)
 
 # %% ../nbs/library/workflows.ipynb #c7dd2491
 class WordTask(NamedTuple):
