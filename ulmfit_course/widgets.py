@@ -94,7 +94,7 @@ class TokenInspector(Panel):
         self.right = Dropdown(options=names, value=names[-1], description='beside')
         super().__init__(self.text, self.left, self.right)
         self.pick.observe(lambda change: setattr(self.text, 'value', change.new), 'value')
-        self.children = [self.pick, self.text, HBox([self.left, self.right]), self.view]
+        self.children = [*[self.pick]*(len(texts) > 1), self.text, HBox([self.left, self.right]), self.view]
 
     def draw(self):
         names = list(dict.fromkeys([self.left.value, self.right.value]))

@@ -127,7 +127,7 @@ class App:
         with socket.socket() as s:
             s.bind(('127.0.0.1', 0))
             self.port = s.getsockname()[1]
-        self.url, self.log = f'http://127.0.0.1:{self.port}/', folder/'log'
+        self.url, self.log = f'http://127.0.0.1:{self.port}/why', folder/'log'   # the playground that takes most
         code = 'import sys; from ulmfit_course.cli import main; sys.exit(main())'
         words = [sys.executable, '-c', code, 'app', '--model', home/'bundle', '--no-browser', '--port', str(self.port)]
         env = os.environ | settings | dict(ULMFIT_COURSE_HOME=str(folder/'home'), JUPYTER_CONFIG_DIR=str(folder/'jupyter'))
@@ -170,5 +170,5 @@ def visitors(home, n, most_mb=1000):
     return dict(visitors=n, served=served, told_to_wait=told, server_mb=round(empty), mb_each=round(each), seconds=round(seconds, 1),
                 faults=faults + [f'{each:.0f} MB a visitor']*(each > most_mb))
 
-def is_page(status, body): return status == 200 and 'The playgrounds' in body and 'Traceback' not in body
+def is_page(status, body): return status == 200 and 'What is it worth, and why?' in body and 'Traceback' not in body
 def is_told(status, body): return status in (429, 503) and 'Traceback' not in body
