@@ -6,9 +6,11 @@ from sphinx.cmd.build import main as sphinx
 
 here = Path(__file__).resolve().parent
 root, pages, site = here.parent, here/'_build/pages', here/'_build/html'
-sys.path.insert(0, str(root/'tools'))
+sys.path[:0] = [str(here), str(root/'tools')]
+from front import front, gallery, title_of
 from outputs import still
 from readme import split_source
+from ulmfit_course.editions import teaching_pages
 from ulmfit_course.glossary import course_errors, known_errors, term_of, terms, words_pattern
 package = 'ulmfit_course'
 
@@ -24,11 +26,12 @@ def cell_tags(
 def page_cell(
     cell:dict, # a cell as the notebook has it
 ) -> dict | None: # the cell as the site shows it
-    "Directives become tags; hidden and empty cells go"
+    "Directives become tags; what JupyterLab folds is folded; hidden and empty cells go"
     if cell['cell_type'] != 'code': return cell
     directives, source = split_source(''.join(cell['source']))
     if not source or 'hide' in directives: return None
-    metadata = {**cell['metadata'], 'tags': [*cell['metadata'].get('tags', []), *cell_tags(directives)]}
+    folded = ['hide-input']*bool(cell['metadata'].get('jupyter', {}).get('source_hidden'))
+    metadata = {**cell['metadata'], 'tags': [*cell['metadata'].get('tags', []), *cell_tags(directives), *folded]}
     return {**cell, 'metadata': metadata, 'source': source, 'outputs': [o for o in map(still, cell['outputs']) if o]}
 
 def lesson(
@@ -37,12 +40,14 @@ def lesson(
     "The lesson as a page, with a link to its module's reference"
     nb = json.loads(path.read_text('utf8'))
     cells, seen = [o for o in map(page_cell, nb['cells']) if o], set()
+    cells = [{**c, 'source': ''.join(c['source']).replace('](index.ipynb', '](overview.ipynb')} for c in cells]
     if is_lesson(path): cells = [{**c, 'source': with_terms(''.join(c['source']), seen)} if c['cell_type'] == 'markdown' else c for c in cells]
     up = '../'*(len(path.relative_to(root/'nbs').parts) - 1)
-    if path.name == 'index.ipynb': cells = [{**c, 'source': within(''.join(c['source']))} for c in cells] + [markdown(contents())]
+    if path.name == 'index.ipynb': cells = [{**c, 'source': within(''.join(c['source']))} for c in cells]
     elif (module := exported_module(nb)): cells.append(markdown(f'Reference: [{package}.{module}]({up}api/{module}.md)'))
     return json.dumps({**nb, 'cells': cells, 'metadata': {**nb['metadata'], 'language_info': dict(name='python', pygments_lexer='ipython3')}})
 
+def place(path): return pages/path.relative_to(root/'nbs').with_stem('overview' if path.name == 'index.ipynb' else path.stem)
 def is_lesson(path): return path.parent == root/'nbs' and path.name[0].isdigit()
 
 _kept = re.compile(r'(```.*?```|`[^`\n]*`|\$\$.*?\$\$|\$[^$\n]+\$|!?\[[^\]]*\]\([^)]*\)|<[^>\n]+>|^[#|>].*?$)', re.S | re.M)
@@ -70,7 +75,7 @@ def within(
     source:str, # Markdown of a file in the repository
 ) -> str:
     "Links to what the site has as pages: notebooks, and the project's own files"
-    return re.sub(r'\]\((?:\.\./|nbs/)(?=[\w/]+\.(?:ipynb|md)\))', '](', source)
+    return re.sub(r'\]\((?:\.\./|nbs/)?(?:docs/(?=teaching/))?(?=[\w/]+\.(?:ipynb|md)\))', '](', source)
 
 def about_project() -> list: # paths
     "How the project is built, how to change it, what changed"
@@ -109,15 +114,19 @@ def exported_module(
     return next((m[1] for c in nb['cells'] if (m := re.search(r'^#\| *default_exp (\w+)', ''.join(c['source']), re.M))), None)
 
 def notebooks() -> list: # paths, in order
-    "Every notebook of the course"
-    return sorted(p for p in (root/'nbs').rglob('*.ipynb') if '.ipynb_checkpoints' not in p.parts)
+    "Every notebook of the course but the assignments, which hold their solutions"
+    found = sorted(p for p in (root/'nbs').rglob('*.ipynb') if '.ipynb_checkpoints' not in p.parts)
+    return [p for p in found if not p.is_relative_to(root/'nbs/assignments')]
 
 def contents() -> str: # hidden tables of contents, which fill the side bar
     "Lessons, tutorials, library, reference and project, as Sphinx wants them"
-    names = [p.relative_to(root/'nbs').with_suffix('').as_posix() for p in notebooks()]
-    parts = {'Lessons': [o for o in names if re.match(r'\d', o)], 'Tutorials': [o for o in names if o.startswith('tutorials/')],
-             'Library': [o for o in names if o.startswith('library/')], 'Reference': [f'api/{m}' for m in modules()],
-             'Help': ['glossary', 'troubleshooting'],
+    titles = {place(p).relative_to(pages).with_suffix('').as_posix(): title_of(p) for p in notebooks()}
+    plain = lambda folder: [o for o in titles if o.startswith(folder) and 'exercises_' not in o]
+    parts = {'Course': ['The course in full <overview>', 'gallery'], 'Lessons': [f'{o[:2]} {t} <{o}>' for o,t in titles.items() if o[0].isdigit()],
+             'Tutorials': plain('tutorials/'), 'Library': plain('library/'),
+             'Exercises': sorted((o for o in titles if 'exercises_' in o), key=titles.get),
+             'Reference': [f'{m} <api/{m}>' for m in modules()],
+             'Teaching': [f'teaching/{name}' for name in teaching_pages()], 'Help': ['glossary', 'troubleshooting'],
              'Project': ['promises', *(p.stem for p in about_project())]}
     return '\n\n'.join(f'```{{toctree}}\n:hidden:\n:caption: {k}\n\n' + '\n'.join(v) + '\n```' for k,v in parts.items() if v)
 
@@ -200,7 +209,7 @@ def docstring(
     obj, # a function, class or property
 ) -> str: # nothing where it would be a parent's, or the one that `dataclass` writes
     "Its own docstring"
-    doc = inspect.cleandoc(vars(obj).get('__doc__') or '') if inspect.isclass(obj) else inspect.getdoc(obj) or ''
+    doc = inspect.cleandoc((vars(obj).get('__doc__') if inspect.isclass(obj) else obj.__doc__) or '')
     return '' if doc.startswith(f'{getattr(obj, "__name__", "")}(') else doc
 
 def entry(
@@ -237,7 +246,7 @@ def reference(
 ) -> str: # Markdown
     "The page of one module"
     doc = inspect.getdoc(importlib.import_module(f'{package}.{module}')) or ''
-    lesson = f'[{path.stem.replace("_", " ")}](../{path.relative_to(root/"nbs").as_posix()})'
+    lesson = f'[{path.stem.replace("_", " ")}](../{place(path).relative_to(pages).as_posix()})'
     return '\n\n'.join([f'# {package}.{module}', doc.split('\n\nDocs:')[0], f'Notebook: {lesson}', f'```{{py:module}} {package}.{module}\n```',
                         *filter(None, (facade(module), *(entry(module, n) for n in names(module))))]) + '\n'
 
@@ -254,11 +263,13 @@ def write(
 
 def build() -> int: # Sphinx's exit code
     "Prepare the pages, remove those whose source is gone, call Sphinx"
-    written = [write(pages/p.relative_to(root/'nbs'), lesson(p)) for p in notebooks()]
+    written = [write(place(p), lesson(p)) for p in notebooks()]
+    written += [write(pages/'index.md', f'{front()}\n{contents()}')]
     written += [write(pages/f'api/{m}.md', reference(m, p)) for m,p in modules().items()]
     written += [write(pages/p.relative_to(root/'nbs'), p.read_text('utf8')) for p in sorted((root/'nbs/results').glob('*')) if p.suffix in ('.json', '.svg')]
-    written += [write(pages/f'{page.__name__}.md', page()) for page in (promises, glossary, troubleshooting)]
+    written += [write(pages/f'{page.__name__}.md', page()) for page in (promises, glossary, troubleshooting, gallery)]
     written += [write(pages/p.name, within(p.read_text('utf8'))) for p in about_project()]
+    written += [write(pages/f'teaching/{name}.md', text.replace('](../../nbs/', '](../')) for name,text in teaching_pages().items()]
     for p in [root/'LICENSE', *(p for part in ('bench', 'experiments') for p in sorted((root/part/'results').rglob('*.json')))]: write(pages.parent/p.relative_to(root), p.read_text('utf8')) # the front door links to them as ../
     for p in pages.rglob('*.*'):
         if p not in written: p.unlink()

@@ -2,7 +2,7 @@
 from configparser import ConfigParser
 from pathlib import Path
 from docutils.nodes import SkipNode
-from latex2mathml.converter import convert
+from ulmfit_course.slides import mathml
 
 here = Path(__file__).parent
 settings = ConfigParser(interpolation=None)
@@ -10,11 +10,11 @@ settings.read(here.parent/'settings.ini', encoding='utf8')
 
 project, author, release = 'ulmfit_course', settings['DEFAULT']['author'], settings['DEFAULT']['version']
 copyright = author
-extensions = ['myst_nb']
+extensions = ['myst_nb', 'sphinx_design']
 nb_execution_mode = 'off' # the notebooks come with their outputs
 nb_render_markdown_format = 'myst'  # tables in outputs, too
 nb_merge_streams = True
-myst_enable_extensions = ['amsmath', 'dollarmath']
+myst_enable_extensions = ['amsmath', 'colon_fence', 'dollarmath']
 myst_heading_anchors = 3
 html_theme = 'sphinx_book_theme'
 html_title = project
@@ -25,13 +25,6 @@ html_copy_source = False
 add_module_names = False
 toc_object_entries_show_parents = 'hide'
 html_math_renderer = 'mathml'
-
-def mathml(
-    tex:str, # a formula
-    display='inline', # or `block`
-) -> str: # HTML
-    "Browsers draw MathML without a script or a connection"
-    return convert(tex.replace('{aligned}', '{align*}'), display=display)
 
 def inline_math(self, node):
     self.body.append(mathml(node.astext()))
