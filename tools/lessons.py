@@ -6,6 +6,7 @@ away, half of the cells have eight lines at most; and a lesson says its times, a
 import ast, json, re, sys
 from pathlib import Path
 from statistics import median
+from ulmfit_course.editions import row_of, times
 
 root = Path(__file__).resolve().parent.parent
 lessons = lambda: sorted((root/'nbs').glob('[0-9]*.ipynb'))
@@ -42,20 +43,11 @@ def unfolded(
 ) -> list: # first lines of exported cells of more than ten lines that stand open
     return [source(c).splitlines()[1] for c in code_cells(path) if is_exported(c) and n_lines(c) > 10 and not c['metadata'].get('jupyter', {}).get('source_hidden')]
 
-# Times, as the table on top of a lesson says them
-
-def times(
-    text:str, # the lesson's line `Time`, such as `90 minutes to study, with the exercises; 2 for the machine, a laptop CPU`
-) -> dict: # `study` and `machine` in minutes; `None` where it does not say so
-    "How long it takes, the reader and the machine"
-    said = {'study': re.search(r'(\d+) minutes? to study', text), 'machine': re.search(r'(\d+) for the machine', text)}
-    return {k: m and int(m[1]) for k,m in said.items()}
-
 def time_line(
     path:Path, # a lesson
 ) -> str: # of the table on top
     "What the lesson says of its times"
-    return next((m[1] for c in cells(path, 'markdown') if (m := re.search(r'^\| *Time *\|(.*)\|', source(c), re.M))), '')
+    return row_of(path, 'Time')
 
 # What is asked
 
