@@ -4,6 +4,9 @@ PYTHONS := $(shell sed -n 's/^m.._python = 3\.//p' settings.ini)
 # Without an NVIDIA GPU, torch comes in the build for the CPU, which on Linux is a tenth of the size; TORCH_INDEX= takes the usual one
 TORCH_INDEX ?= $(if $(shell command -v nvidia-smi 2>/dev/null),,https://download.pytorch.org/whl/cpu)
 
+# The slow tests run the lessons in a browser and the assignments in nbgrader; once is enough
+NOTEBOOKS = $(if $(and $(SLOW),$(shell command -v chromium chromium-browser google-chrome 2>/dev/null)),nbs/index.ipynb nbs/library nbs/tutorials,nbs)
+
 .PHONY: demo test check lab docs bench faults export readme outputs figures constraints clean
 
 demo: .venv/installed       # ULMFiT on 1,000 labelled reviews -> runs/demo/report.html
@@ -11,7 +14,7 @@ demo: .venv/installed       # ULMFiT on 1,000 labelled reviews -> runs/demo/repo
 
 test: .venv/installed       # tests/, then every notebook in its smallest profile; SLOW=1 for the slow tests, too, as CI has it
 	ULMFIT_COURSE_PROFILE=tiny OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder $(if $(SLOW),,-m "not slow") tests
-	ULMFIT_COURSE_PROFILE=tiny OMP_NUM_THREADS=1 $(BIN)/nbdev-test --n-workers 2 --timing
+	for o in $(NOTEBOOKS); do ULMFIT_COURSE_PROFILE=tiny OMP_NUM_THREADS=1 $(BIN)/nbdev-test $$o --n-workers 2 --timing || exit 1; done
 
 check: .venv/installed      # a look before a commit, in less than a minute: ruff, and whether the repository is in step with itself
 	$(BIN)/ruff check ulmfit_course tests bench tools experiments

@@ -9,8 +9,8 @@ here = Path(__file__).parent
 config = ConfigParser(interpolation=None)
 config.read(here/'settings.ini', encoding='utf8')
 s = config['DEFAULT']
-extras = {k: s[f'{k}_requirements'].split() for k in ('lab', 'parquet', 'inputs', 'transformers', 'dev')}
-extras['dev'] += extras['lab'] + extras['parquet'] + extras['inputs'] + extras['transformers']
+extras = {k: s[f'{k}_requirements'].split() for k in ('lab', 'parquet', 'inputs', 'transformers', 'scale', 'classroom', 'dev')}
+extras['dev'] += extras['lab'] + extras['parquet'] + extras['inputs'] + extras['transformers'] + extras['scale'] + extras['classroom']
 first, last = (int(s[k].split('.')[1]) for k in ('min_python', 'max_python'))
 
 class BuildWithCourse(build_py):
@@ -19,7 +19,7 @@ class BuildWithCourse(build_py):
         super().run()
         if self.editable_mode: return
         course = Path(self.build_lib)/s['lib_path']/'course'
-        for part in ('nbs', 'bench/results', 'experiments/results'): shutil.copytree(here/part, course/part, ignore=shutil.ignore_patterns('.*'), dirs_exist_ok=True)
+        for part in ('nbs', 'bench/results', 'experiments/results', 'docs/teaching'): shutil.copytree(here/part, course/part, ignore=shutil.ignore_patterns('.*'), dirs_exist_ok=True)
         shutil.copy(here/'LICENSE', course)
 
 setup(

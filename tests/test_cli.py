@@ -565,9 +565,17 @@ def run_installed(installed, code, *words):
 def test_installed_package_carries_every_lesson(installed):
     done = run_installed(installed, 'import sys, ulmfit_course.lab as lab; lab.copy_course(sys.argv[1]); print(lab.__file__)', 'lessons')
     assert done.stdout.startswith(str(installed/'packages')), done.stderr
-    tracked = [p for part in ('nbs', 'bench/results', 'experiments/results') for p in (root/part).rglob('*') if p.is_file() and '.ipynb_checkpoints' not in p.parts]
+    tracked = [p for part in ('nbs', 'bench/results', 'experiments/results') for p in (root/part).rglob('*') if p.is_file() and '.ipynb_checkpoints' not in p.parts and not p.is_relative_to(root/'nbs/assignments')]
     assert len(tracked) > 20
     assert not [p for p in tracked if (installed/'lessons'/p.relative_to(root)).read_bytes() != p.read_bytes()]
+
+def test_a_teacher_gets_the_assignments_and_a_learner_does_not(installed):
+    code = "import sys; from ulmfit_course.cli import main; from ulmfit_course.lab import copy_course; copy_course('of a learner'); sys.exit(main())"
+    done = run_installed(installed, code, 'assignments', 'of a teacher')
+    assert done.returncode == 0, done.stderr
+    teachers, learners = ({p.name for p in (installed/f'of a {who}').rglob('*') if p.is_file()} for who in ('teacher', 'learner'))
+    assert {'nbgrader_config.py', '1_tokenizer.ipynb', '5_explain.ipynb', 'comments_hidden.csv'} < teachers
+    assert teachers & learners == {'.course.json'} and '00_thirty_minutes.ipynb' in learners
 
 @pytest.mark.parametrize('command, package', [('lab', 'jupyterlab'), ('app', 'voila')])
 def test_missing_packages_cost_one_line(installed, command, package):

@@ -8,17 +8,17 @@ library = root/'ulmfit_course'
 
 # From the lowest to the highest, a floor a line; within a floor in this order, too
 floors = '''
-core recipes
+core recipes ranks
 schema sharing vocabulary tables readers datasets duplicates lstm
 detokenization tokenizer_base cleaning data tokenization awd_lstm targets documents
-subwords fast_tokens
+subwords fast_tokens corpora
 streams loaders batching
-training tracking models onnx_graph backends features heads
+gradients training tracking search models onnx_graph backends features heads
 evaluation baselines generator generation learners pretraining lm_finetuning
 augmentation inputs taggers spans tagging seq2seq sequences outputs classifier
-figures diagrams interpretation predictors inference export workflows estimator transformers_api transformers
-panels training_widgets widgets teaching exercises_basics exercises_data exercises_tokenization exercises_batching exercises_awd_lstm exercises_pretraining exercises_finetuning exercises_generation exercises_classifier exercises_inputs exercises_outputs exercises_tagging exercises_sequences exercises_interpretation exercises_inference exercises_transformers report demo speedrun lab doctor glossary
-cli all __main__'''.split()
+figures diagrams interpretation predictors inference export workflows labelling estimator transformers_api transformers scaling
+panels training_widgets widgets teaching exercises_basics exercises_data exercises_tokenization exercises_batching exercises_awd_lstm exercises_pretraining exercises_finetuning exercises_generation exercises_classifier exercises_inputs exercises_outputs exercises_tagging exercises_sequences exercises_interpretation exercises_inference exercises_transformers exercises_scaling report demo speedrun lab app doctor glossary slides assignments editions kit
+course_commands cli all __main__'''.split()
 
 def modules(folder): return {p.stem: p for p in sorted(folder.glob('*.py')) if p.stem not in ('__init__', '_modidx')}
 

@@ -33,6 +33,6 @@ def limit(
 if __name__ == '__main__':
     file = root/'constraints.txt'
     torch = re.search(r'^torch==.*$', file.read_text('utf8'), re.M)[0] # a newer torch is chosen, not found
-    asked = [torch, *(o for k in ('', 'lab_', 'parquet_', 'inputs_', 'transformers_', 'dev_') for o in settings[f'{k}requirements'].split())]
+    asked = [torch, *(o for k in ('', 'lab_', 'parquet_', 'inputs_', 'transformers_', 'scale_', 'classroom_', 'dev_') for o in settings[f'{k}requirements'].split())]
     found = resolve(asked, *([] if '--upgrade' in sys.argv else ['-c', file.name]))
     file.write_text(header + ''.join(f'{o}\n' for o in map(limit, found) if o), encoding='utf8')

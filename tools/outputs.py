@@ -23,7 +23,7 @@ def clean(
 ):
     "Without the metadata of editors and the addresses of objects"
     numbers = [(c, c.execution_count) for c in nb.cells if c.cell_type == 'code']
-    clean_nb(nb, allowed_cell_metadata_keys=['jupyter', 'tags'])   # what is folded away stays so
+    clean_nb(nb, allowed_cell_metadata_keys=['jupyter', 'tags', 'nbgrader', 'slideshow'])   # what is folded away stays so, what is graded, what is a slide
     for c,n in numbers: c.execution_count = n
 
 def run(
