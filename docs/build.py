@@ -43,7 +43,7 @@ def lesson(
     cells = [{**c, 'source': ''.join(c['source']).replace('](index.ipynb', '](overview.ipynb')} for c in cells]
     if is_lesson(path): cells = [{**c, 'source': with_terms(''.join(c['source']), seen)} if c['cell_type'] == 'markdown' else c for c in cells]
     up = '../'*(len(path.relative_to(root/'nbs').parts) - 1)
-    if path.name == 'index.ipynb': cells = [{**c, 'source': within(''.join(c['source']))} for c in cells]
+    if path.name == 'index.ipynb': cells = list(map(cell_within, cells))
     elif (module := exported_module(nb)): cells.append(markdown(f'Reference: [{package}.{module}]({up}api/{module}.md)'))
     return json.dumps({**nb, 'cells': cells, 'metadata': {**nb['metadata'], 'language_info': dict(name='python', pygments_lexer='ipython3')}})
 
@@ -76,6 +76,14 @@ def within(
 ) -> str:
     "Links to what the site has as pages: notebooks, and the project's own files"
     return re.sub(r'\]\((?:\.\./|nbs/)?(?:docs/(?=teaching/))?(?=[\w/]+\.(?:ipynb|md)\))', '](', source)
+
+def cell_within(
+    cell:dict, # of a notebook
+) -> dict:
+    "`within`, in what a cell says and in what came of it"
+    outputs = [{**o, 'data': {k: within(''.join(v)) if k == 'text/markdown' else v for k,v in o['data'].items()}} if 'data' in o else o
+               for o in cell.get('outputs', [])]
+    return {**cell, 'source': within(''.join(cell['source'])), **(dict(outputs=outputs) if 'outputs' in cell else {})}
 
 def about_project() -> list: # paths
     "How the project is built, how to change it, what changed"
@@ -264,7 +272,7 @@ def write(
 def build() -> int: # Sphinx's exit code
     "Prepare the pages, remove those whose source is gone, call Sphinx"
     written = [write(place(p), lesson(p)) for p in notebooks()]
-    written += [write(pages/'index.md', f'{front()}\n{contents()}')]
+    written += [write(pages/'index.md', f'{within(front())}\n{contents()}')]
     written += [write(pages/f'api/{m}.md', reference(m, p)) for m,p in modules().items()]
     written += [write(pages/p.relative_to(root/'nbs'), p.read_text('utf8')) for p in sorted((root/'nbs/results').glob('*')) if p.suffix in ('.json', '.svg')]
     written += [write(pages/f'{page.__name__}.md', page()) for page in (promises, glossary, troubleshooting, gallery)]
