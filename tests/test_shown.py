@@ -228,12 +228,20 @@ def test_all_that_draws_is_known():
     "A module that begins to draw or to write HTML belongs into these tests"
     package = Path(__file__).resolve().parents[1]/'ulmfit_course'
     draws = {p.stem for p in package.glob('*.py') if re.search(r'\bFigure\(|<(p|td|img|table|span|div)\b', p.read_text('utf8'))}
-    assert draws == {'core', 'figures', 'panels', 'training_widgets', 'widgets', 'report', 'taggers', 'teaching'}, draws
+    assert draws == {'core', 'figures', 'panels', 'training_widgets', 'widgets', 'report', 'slides', 'taggers', 'teaching'}, draws
 
 def test_spans_of_odd_texts_and_labels():
     from ulmfit_course.taggers import spans_html
     page = spans_html('<b>&"x</b>', [dict(label='<i>', start=0, end=3, probability=0.5)])
     assert '<b>' not in page and '<i>' not in page and '&lt;b&gt;' in page and '&lt;i&gt;' in page
+
+def test_slides_of_odd_outputs():
+    from ulmfit_course.slides import slides_html
+    odd = '<b>&"x</b>'
+    told = dict(output_type='stream', name='stdout', text=odd)
+    cell = dict(cell_type='code', metadata={}, source=f"print('{odd}')", execution_count=1, outputs=[told])
+    page = slides_html(dict(cells=[dict(cell_type='markdown', metadata={}, source='# Odd'), cell], metadata={}, nbformat=4, nbformat_minor=5))
+    assert odd not in page and '&lt;b&gt;&amp;' in page
 
 def test_questions_and_hints_of_odd_texts():
     from ulmfit_course.teaching import Guess, Question

@@ -1,4 +1,4 @@
-"Slides of the lessons, without a browser; `tests/browser/test_slides.py` opens them"
+"Slides of the lessons, without a browser; `tests/browser/test_slides_seen.py` opens them"
 import json, re
 import nbformat, pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
