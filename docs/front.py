@@ -7,18 +7,14 @@ from pathlib import Path
 from lessons import lessons, report
 from ulmfit_course import training_widgets, widgets
 from ulmfit_course.core import themed_html
+from ulmfit_course.editions import cells_of
 from ulmfit_course.panels import Panel
 from ulmfit_course.report import labels_figure, predictions_html
 
 here = Path(__file__).resolve().parent
 nbs = here.parent/'nbs'
 
-@lru_cache
-def cells(
-    path:Path, # a notebook
-) -> list: # of dictionaries
-    "Its cells, each source as one text"
-    return [{**c, 'source': ''.join(c['source'])} for c in json.loads(path.read_text('utf8'))['cells']]
+cells = lru_cache(cells_of)   # each notebook is asked for many pictures
 
 def html_of(
     cell:dict, # a code cell

@@ -5,9 +5,9 @@ import pytest
 from ulmfit_course import editions
 from ulmfit_course.cli import main
 from ulmfit_course.core import CourseError
-from ulmfit_course.editions import (asked_in, cells_of, code_of, copy_lessons, every_exercise, guesses_of, key, lesson_files, page_html,
+from ulmfit_course.editions import (asked_in, cells_of, code_of, copy_lessons, every_exercise, guesses_of, key, page_html,
     questions_of, repeated, said, solutions, students_lesson, teaching_index, teaching_page, teaching_pages)
-from ulmfit_course.lab import copy_course
+from ulmfit_course.lab import copy_course, lesson_files
 from ulmfit_course.teaching import Help, students_note
 
 root = Path(__file__).resolve().parent.parent

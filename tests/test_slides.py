@@ -4,10 +4,11 @@ import nbformat, pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from ulmfit_course import cli
 from ulmfit_course.core import CourseError
-from ulmfit_course.slides import lesson_files, notebook_at, questions_of, read_notebook, save_slides, slides_of
+from ulmfit_course.lab import lesson_files
+from ulmfit_course.slides import notebook_at, questions_of, read_notebook, save_slides, slides_of
 from ulmfit_course.teaching import Guess, Quiz
 
-every_lesson = pytest.mark.parametrize('name', [*lesson_files()])
+every_lesson = pytest.mark.parametrize('name', [p.stem for p in lesson_files().values()])
 def resources(page):
     page = re.sub(r'(?s)(<script>).*?(</script>)', r'\1\2', page)   # what a script says is no resource
     return re.findall(r'<(?:script|link|img|iframe|source|use)\b[^>]*?\s(?:src|href|srcset)=["\']?(?!data:)([^"\' >]+)|@import\s+(\S+)|url\((?!["\']?data:)([^)]+)\)', page)

@@ -7,8 +7,6 @@ __all__ = ['profile_arg', 'seed_arg', 'server_args', 'course_commands', 'cmd_dem
            'cmd_explain', 'cmd_bench', 'cmd_evidence', 'cmd_assignments', 'cmd_slides', 'cmd_lab', 'cmd_kit', 'cmd_app']
 
 # %% ../nbs/library/course_commands.ipynb #f6ebf22a
-from pkgutil import iter_modules, resolve_name
-import ulmfit_course
 from .recipes import option
 
 # %% ../nbs/library/course_commands.ipynb #1be90b60
@@ -27,8 +25,9 @@ def cmd_doctor(a):
     return doctor(a.again) if a.json else in_words(doctor(a.again))
 
 def cmd_progress(a):
+    from ulmfit_course.editions import every_exercise
     from ulmfit_course.teaching import progress
-    for name in [m.name for m in iter_modules(ulmfit_course.__path__, 'ulmfit_course.') if '.exercises_' in m.name]: resolve_name(name)
+    every_exercise()   # progress knows those that were imported
     return progress().reset_index().to_dict('records')
 
 def cmd_explain(a):

@@ -17,11 +17,11 @@ from packaging.requirements import Requirement
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 import ulmfit_course
 from .core import CourseError, atomic_path
-from .lab import copy_course, course_root, need
+from .lab import copy_course, course_root, lesson_files, need
 from .app import app_bundle
 from .assignments import assignment_files
 from .slides import save_slides
-from .editions import key, lesson_files, page_html, students_files, teaching_pages
+from .editions import key, page_html, students_files, teaching_pages
 
 # %% ../nbs/library/kit.ipynb #bfe164be
 def _linux(machine): # of glibc 2.28, as PyTorch asks for, or older

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['most_code', 'widest', 'most_text', 'most_rows', 'most_columns', 'full', 'own', 'blocks', 'shortened', 'code_of',
            'table_html', 'tidy_html', 'Slide', 'Deck', 'questions_of', 'slides_of', 'mathml', 'as_html', 'page_parts',
-           'exporter', 'slides_html', 'lesson_files', 'notebook_at', 'read_notebook', 'save_slides']
+           'exporter', 'slides_html', 'notebook_at', 'read_notebook', 'save_slides']
 
 # %% ../nbs/library/slides.ipynb #0315cc89
 import ast, html, importlib.util, re
@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 import ulmfit_course
 from .core import CourseError, atomic_path
-from .lab import course_files, need
+from .lab import lesson_files, need
 
 # %% ../nbs/library/slides.ipynb #8df54129
 _fence = re.compile(r'(^```.*?^```|^\$\$.*?\$\$)', re.S | re.M)
@@ -334,19 +334,14 @@ def slides_html(
     return exporter().from_notebook_node(made, dict(metadata=dict(name=name), parts=page_parts()))[0]
 
 # %% ../nbs/library/slides.ipynb #d58dab1b
-def lesson_files() -> dict: # such as `04_awd_lstm` -> path
-    "The lessons that have slides"
-    return {Path(k).stem: p for k,p in course_files().items() if re.fullmatch(r'nbs/\d\d_\w+\.ipynb', k)}
-
 def notebook_at(
     lesson:str, # such as `04`, or the file of a notebook
 ) -> Path:
     "The notebook that is meant. Raises `CourseError`"
-    found = [p for k,p in lesson_files().items() if k.startswith(str(lesson))]
+    found = [p for p in lesson_files().values() if p.stem.startswith(str(lesson))]
     if len(found) == 1: return found[0]
     if Path(lesson).is_file(): return Path(lesson)
-    known = ', '.join(o[:2] for o in lesson_files())
-    raise CourseError(f'no lesson {str(lesson)[:60]!r}: name one of {known}, or the file of a notebook')
+    raise CourseError(f"no lesson {str(lesson)[:60]!r}: name one of {', '.join(lesson_files())}, or the file of a notebook")
 
 def read_notebook(
     path:Path, # a file

@@ -1,6 +1,7 @@
 "Slides in a browser: nothing is fetched, everything is drawn, nothing runs over the edge"
 import pytest
-from ulmfit_course.slides import lesson_files, notebook_at, read_notebook, slides_html
+from ulmfit_course.lab import lesson_files
+from ulmfit_course.slides import notebook_at, read_notebook, slides_html
 from conftest import pictures
 
 pytestmark = pytest.mark.slow
@@ -36,7 +37,7 @@ def opened(browser, tmp_path):
     yield open_
     for page in pages: page.close()
 
-@pytest.mark.parametrize('name', [*lesson_files()])
+@pytest.mark.parametrize('name', [p.stem for p in lesson_files().values()])
 def test_slides_of_a_lesson(opened, name):
     page = opened(name)
     found = page.evaluate(walk)
