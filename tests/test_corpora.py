@@ -106,6 +106,21 @@ def test_a_run_that_was_stopped_goes_on(files, tmp_path, monkeypatch):
     monkeypatch.setattr(corpora, '_write_part', None)   # nothing is left to do
     assert [ids(o) for o in cut(files, tmp_path/'out')] == [ids(o) for o in found] == [ids(o) for o in cut_anew(files, tmp_path, monkeypatch, write)]
 
+def test_a_run_stopped_at_its_end_leaves_the_rest_to_the_next(files, tmp_path, monkeypatch):
+    "Both streams stand, the manifest is missing; or all stands, and the parts are not yet put away"
+    def stopped(places): raise KeyboardInterrupt
+    alone, out = cut(files, tmp_path/'alone'), tmp_path/'out'
+    monkeypatch.setattr(streams, '_put_away', stopped)
+    with pytest.raises(KeyboardInterrupt): cut(files, out)
+    monkeypatch.undo()
+    assert (out/'parts').exists() and (out/'manifest.json').exists()
+    (out/'manifest.json').unlink()
+    assert [ids(o) for o in cut(files, out)] == [ids(o) for o in alone]
+    assert sorted(o.name for o in out.iterdir()) == sorted(o.name for o in (tmp_path/'alone').iterdir())
+    (out/'parts').mkdir()
+    cut(files, out)
+    assert not (out/'parts').exists()
+
 def cut_anew(files, tmp_path, monkeypatch, write):
     monkeypatch.setattr(corpora, '_write_part', write)
     return cut(files, tmp_path/'anew')

@@ -3300,6 +3300,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'ulmfit_course.streams._kept_tokenizer': ( 'library/streams.html#_kept_tokenizer',
                                                                                   'ulmfit_course/streams.py'),
                                        'ulmfit_course.streams._line_of': ('library/streams.html#_line_of', 'ulmfit_course/streams.py'),
+                                       'ulmfit_course.streams._put_away': ('library/streams.html#_put_away', 'ulmfit_course/streams.py'),
                                        'ulmfit_course.streams._shard': ('library/streams.html#_shard', 'ulmfit_course/streams.py'),
                                        'ulmfit_course.streams._write_stream': ( 'library/streams.html#_write_stream',
                                                                                 'ulmfit_course/streams.py'),

@@ -48,7 +48,7 @@ def lookup(
 def write_ids(
     raws:list, # pairs: a file that `write_raw` wrote, and what gives the table of its ids when it is called
     path, # NumPy's file to write
-    step:int=1_000_000 # tokens at a time
+    step:int=100_000 # tokens at a time
 ) -> tuple: # the number of tokens, and a hash of them
     "Translate one file or several into one"
     n, h = sum(raw.stat().st_size for raw,_ in raws)//4, hashlib.blake2b(digest_size=8)

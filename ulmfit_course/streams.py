@@ -263,9 +263,10 @@ def _cut_corpus(files, out, max_vocab, hold_out, text_col, tok, vocab, disks, n_
     made_of = dict(files=[[Path(f).name, file_hash(f)] for f in files], max_vocab=max_vocab, hold_out=hold_out, text_col=text_col,
                    tokenizer=cut_by, vocab=vocab and text_hash(vocab), drawn='held out')
     _check_begun(out, made_of)
-    if all((out/o/'meta.json').exists() for o in splits): return
+    places = [out, *(Path(d)/out.name for d in disks)]
+    if (out/'manifest.json').exists(): return _put_away(places)
     if vocab: lookup([], vocab)   # what this or the next line refuses leaves no folder
-    tok, places = _kept_tokenizer(out, tok, texts(False), max_vocab), [out, *(Path(d)/out.name for d in disks)]
+    tok = _kept_tokenizer(out, tok, texts(False), max_vocab)
     write_json(out/'made_of.json', made_of)
     write_json(out/'cut_by.json', tok.config())
     n_procs = min(os.cpu_count(), 8) if n_procs is None else n_procs
@@ -274,4 +275,8 @@ def _cut_corpus(files, out, max_vocab, hold_out, text_col, tok, vocab, disks, n_
     meta = dict(tokenizer=tok.config(), min_freq=3, max_vocab=max_vocab)
     made = {split: _write_stream(parts, split, places, vocab, meta) for split in splits}
     write_json(out/'manifest.json', made_of | made)
+    _put_away(places)
+
+def _put_away(places):
+    "The parts are no longer needed; a run that was stopped here leaves that to the next"
     for p in places: shutil.rmtree(p/'parts', ignore_errors=True)
