@@ -37,7 +37,7 @@ how = dict(max_vocab=2000, n_procs=1, chars=3_000_000)
 corpus_streams([folder/'first.txt'], folder/'first', **how)   # what is loaded once
 held = int(next(l for l in open('/proc/self/status') if l.startswith('VmData')).split()[1])*1024
 resource.setrlimit(resource.RLIMIT_DATA, (held + room,)*2)
-files = sorted(folder.glob('corpus-*.txt'))
+files = sorted(folder.glob('corpus-*'))
 size = sum(f.stat().st_size for f in files)
 assert size >= 5*room, (size, room)
 try: whole = [f.read_text() for f in files]
@@ -47,13 +47,14 @@ train, valid = corpus_streams(files, folder/'out', **how)
 print(len(train), len(valid), sum(len(train.vocab[i]) > 0 for i in train.ids[:5]))
 '''
 
-def five_times(tmp_path, room, n_files=3):
+def five_times(tmp_path, room, n_files=3, kind='txt'):
     "A corpus of five times the memory in MB that a process may take beside what it holds once loaded"
     some, n = lines(5000), 0
     (tmp_path/'first.txt').write_text('\n'.join(lines(20_000, 9)))
     block = ('\n'.join(some) + '\n').encode()
     for k in range(n_files):
-        with open(tmp_path/f'corpus-{k}.txt', 'wb') as f:
+        with open(tmp_path/f'corpus-{k}.{kind}', 'wb') as f:
+            if kind == 'csv': f.write(b'text\n')
             while f.tell() < 5*room*2**20/n_files + 1:
                 n += 1
                 f.write(block.replace(b'Line ', b'Line %d ' % n))   # no two texts are the same
@@ -67,7 +68,8 @@ def five_times(tmp_path, room, n_files=3):
 linux = pytest.mark.skipif(sys.platform != 'linux', reason='memory is limited in another way here')
 
 @linux
-def test_a_corpus_of_five_times_the_memory(tmp_path): five_times(tmp_path, 10)
+@pytest.mark.parametrize('kind', ('txt', 'csv'))
+def test_a_corpus_of_five_times_the_memory(tmp_path, kind): five_times(tmp_path, 10, kind=kind)
 
 @linux
 @pytest.mark.slow

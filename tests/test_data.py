@@ -1,7 +1,7 @@
 "Reading text, its faults, and splits, checked from outside"
 import csv, gzip, json, random, shutil, subprocess, sys
 import numpy as np, pandas as pd, pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 from ulmfit_course.core import CourseError
 from ulmfit_course.data import sample_rows, split
 from ulmfit_course.duplicates import near_identical
@@ -139,6 +139,23 @@ def test_a_row_that_swallows_others_is_named(tmp_path):
     assert 'line 2: a quotation mark' in refused(written(tmp_path/'f.csv', 'label,text\nham,"Sure\nham,WIN\nham,yes"\n'))
     long = read_texts(written(tmp_path/'long.csv', 'label,text\nham,"Dear all\n\nspam, they say"\nspam,Now\n'), label_col='label')
     assert long.text[0] == 'Dear all\n\nspam, they say' and '4 lines' in long.attrs['found']
+
+cells = st.text(alphabet='ab"\\ \n,;\t', max_size=6)
+rows_of_table = st.lists(st.tuples(st.sampled_from(['1', '2', 'pos', '']), cells), min_size=1, max_size=6)
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rows_of_table, st.sampled_from(['csv', 'tsv']), st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL, csv.QUOTE_NONE, None]))
+def test_a_table_read_by_rows_is_the_table_read_whole(tmp_path, rows, kind, quoting):
+    "The same texts, or the same refusal; but that a corpus leaves empty ones out"
+    with open(tmp_path/f'f.{kind}', 'w', newline='') as f:
+        sign = dict(csv=',', tsv='\t')[kind]
+        if quoting in (csv.QUOTE_NONE, None): f.write('\n'.join(sign.join(r) for r in [('label', 'text'), *rows]))   # by somebody who knows no quoting
+        else: csv.writer(f, delimiter=sign, quoting=quoting).writerows([('label', 'text'), *rows])
+    def told(read):
+        try: return [*read(tmp_path/f'f.{kind}')]
+        except CourseError as e: return str(e)
+    whole, by_rows = told(lambda path: (t for t in read_texts(path).text if t.strip())), told(iter_texts)
+    assert whole == by_rows or 'empty text' in whole and isinstance(by_rows, list)
 
 def test_files_that_were_joined_have_marks_inside(tmp_path):
     for name, text in (('j.jsonl', '\ufeff{"text": "a"}\n\ufeff{"text": "b"}\n'), ('t.txt', '\ufeffa\n\ufeffb\n\ufeff\n')):

@@ -3,6 +3,7 @@ import json, os, shutil, subprocess, sys
 from pathlib import Path
 import numpy as np, pytest, torch
 from ulmfit_course.core import CourseError
+from ulmfit_course.models import load_pretrained
 
 here = Path(__file__).parent
 rows = 8   # of all processes together
@@ -101,6 +102,15 @@ def answer(done):
 
 def test_pretrain_from_the_command_line(corpus, launched):
     assert answer(launched)['tokens_seen'] > 4000 and {p.name for p in corpus.iterdir()} >= {'lm', 'lm.streams', 'lm.training'}
+
+def test_finetune_lm_from_the_command_line(corpus, launched):
+    "`torchrun` of `finetune-lm`, which goes on from what `pretrain` has left"
+    assert launched.returncode == 0
+    (corpus/'target.csv').write_text('\n'.join(['text', *(f'"{line}"' for line in (corpus/'corpus.txt').read_text().splitlines()[::2])]))
+    words = ['finetune-lm', '--model', str(corpus/'lm'), '--corpus', str(corpus/'target.csv'), '--out', str(corpus/'target'), '--bs', '2', '--epochs', '1',
+             '--seq-len', '10', '--json']
+    found = answer(done_by(torchrun(2, '-m', 'ulmfit_course', *words), corpus/'home'))
+    assert 2000 < found['tokens_seen'] < 4000 and load_pretrained(corpus/'target').config['stage'] == 'lm_finetuning'
 
 def test_train_from_the_command_line(corpus, launched):
     "`torchrun` of `train`: gradual unfreezing by two processes, scores beside the baseline by the first"

@@ -5,7 +5,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from ulmfit_course import cli
 from ulmfit_course.core import CourseError
 from ulmfit_course.lab import lesson_files
-from ulmfit_course.slides import notebook_at, questions_of, read_notebook, save_slides, slides_of
+from ulmfit_course.slides import asked_by, notebook_at, read_notebook, save_slides, slides_of
 from ulmfit_course.teaching import Guess, Quiz
 
 every_lesson = pytest.mark.parametrize('name', [p.stem for p in lesson_files().values()])
@@ -38,8 +38,8 @@ def test_pictures_are_shown_and_solutions_are_not(name):
 
 def test_question_comes_before_its_answer():
     quiz = Quiz(('What comes <b>next</b>?', {'A word': 'It is guessed.', 'Nothing: no': 'It is, yes, guessed.'}, 'A word'))
-    asked, = questions_of(quiz.static_html())
-    assert sorted(asked['choices']) == ['A word', 'Nothing: no'] and asked['answer'] == 'A word. It is guessed.'
+    asked, = asked_by(quiz.static_html())
+    assert sorted(c for _,c,_ in asked['choices']) == ['A word', 'Nothing: no'] and asked['answer'] == 'A word. It is guessed.'
     slides = slides_of(dict(cells=[note('# A\n\n> b'), code('Guess(1)', Guess('How many?', 12, 'words').static_html()), code('Quiz(1)', quiz.static_html()), code('x', '<img alt="a" src="data:,">')]))
     kinds = [[c['metadata']['slideshow']['slide_type'] for c in s.shown] for s in slides]
     assert kinds == [[], ['fragment'], ['-', 'fragment'], ['-']] and slides[1].text == ['How many?'] and '12 words' in slides[1].shown[0]['source']

@@ -31,7 +31,7 @@ def run(
 ):
     "Run `path` in its own folder, without its old outputs"
     nb = nbformat.read(path, as_version=4)
-    NotebookClient(nb, timeout=None, kernel_name='python3', record_timing=False, resources=dict(metadata=dict(path=str(path.parent)))).execute()
+    NotebookClient(nb, timeout=None, kernel_name='python3', record_timing=False, coalesce_streams=True, resources=dict(metadata=dict(path=str(path.parent)))).execute()
     for c in nb.cells:
         if c.cell_type == 'code': c.outputs = [nbformat.from_dict(o) for o in map(still, c.outputs) if o]
     nb.metadata = dict(kernelspec=dict(display_name='python3', language='python', name='python3'))

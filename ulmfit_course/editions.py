@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['lesson_of', 'cells_of', 'row_of', 'times', 'every_exercise', 'helped', 'without_answers', 'shape_of', 'solutions',
            'repeated', 'without_solutions', 'student_cell', 'students_lesson', 'students_files', 'copy_lessons',
-           'task_of', 'asked_in', 'stars', 'said', 'code_of', 'exercise_key', 'outputs_of', 'questions_of',
-           'guesses_of', 'prose_answers', 'to_lessons', 'head_of', 'key', 'facts_of', 'misreadings', 'teaching_folder',
+           'task_of', 'asked_in', 'stars', 'said', 'code_of', 'exercise_key', 'questions_of', 'guesses_of',
+           'prose_answers', 'to_lessons', 'head_of', 'key', 'facts_of', 'misreadings', 'teaching_folder',
            'teaching_page', 'teaching_index', 'teaching_pages', 'page_html']
 
 # %% ../nbs/library/editions.ipynb #94156b5a
@@ -18,7 +18,7 @@ import ulmfit_course
 from .core import CourseError
 from .teaching import exercises, students_note
 from .lab import copy_course, course_files, course_root, lesson_files, need
-from .slides import as_html
+from .slides import as_html, asked_by
 
 # %% ../nbs/library/editions.ipynb #c1f19767
 def lesson_of(
@@ -210,29 +210,22 @@ def exercise_key(
                         fenced(e.solution), 'Likely wrong answers, each below what `check` says to it:', wrong])
 
 # %% ../nbs/library/editions.ipynb #1918c3a4
-_question = re.compile(r'<b>([^<]*)</b></p><details><summary>Choices and their reasons</summary><ul>(.*?)</ul></details>', re.S)
-_choice = re.compile(r'<li>([^<]*): <b>(yes|no)</b>, ([^<]*)</li>')
-_guess = re.compile(r'<summary>([^<]*) First guess, then open\.</summary><.>([^<]*)</.>')
-
-def outputs_of(
-    path, # a lesson
-) -> str: # HTML
-    "What a lesson was saved with, of what a page can show"
+def _asked(path):
+    "What a lesson asks, of what it was saved with"
     shown = (o.get('data', {}).get('text/html', '') for c in cells_of(path) if c['cell_type'] == 'code' for o in c['outputs'])
-    return '\n'.join(map(''.join, shown))
+    return asked_by('\n'.join(map(''.join, shown)))
 
 def questions_of(
     path, # a lesson
 ) -> list: # pairs: the question, and a list of its choices: whether it is right, its text, the reason
     "The quiz of a lesson; the right choice comes first"
-    choices = lambda text: sorted([(ok == 'yes', c, why) for c,ok,why in _choice.findall(text)], reverse=True, key=lambda o: o[0])
-    return [(asks, choices(text)) for asks,text in _question.findall(outputs_of(path))]
+    return [(o['asks'], sorted(o['choices'], key=lambda c: not c[0])) for o in _asked(path) if o['choices']]
 
 def guesses_of(
     path, # a lesson
 ) -> list: # pairs: the question, and the answer
     "What a lesson asks to guess, and what it was when the lesson was run"
-    return _guess.findall(outputs_of(path))
+    return [(o['asks'], o['answer']) for o in _asked(path) if not o['choices']]
 
 def prose_answers(
     path, # a lesson
@@ -263,11 +256,12 @@ def key(
 ) -> str: # Markdown
     "The teacher's key to a lesson. Raises `CourseError` for a number that is no lesson's"
     path = lesson_of(number)
-    every, tasks = every_exercise(), asked_in(path)
-    choice = lambda ok, c, why: f"- {'**yes**' if ok else 'no'}: {c}. {why}"
+    every, tasks, plain = every_exercise(), asked_in(path), html.escape
+    choice = lambda ok, c, why: f"- {'**yes**' if ok else 'no'}: {plain(c)}. {plain(why)}"
+    guesses = '\n'.join(f'- {plain(q)} **{plain(a)}**' for q,a in guesses_of(path))
     parts = {'Exercises': [exercise_key(every[name], task) for name,task in tasks.items()], 'Exercises in prose': prose_answers(path),
-             'Questions': ['\n'.join([f'**{asks}**\n', *(choice(*o) for o in choices)]) for asks,choices in questions_of(path)],
-             'Guesses': ['As measured when the lesson was run last:\n\n' + '\n'.join(f'- {q} **{a}**' for q,a in guesses_of(path))]}
+             'Questions': ['\n'.join([f'**{plain(asks)}**\n', *(choice(*o) for o in choices)]) for asks,choices in questions_of(path)],
+             'Guesses': [f'As measured when the lesson was run last:\n\n{guesses}']}
     return to_lessons('\n\n'.join([f'# Key: {head_of(path)}', *(text for k,v in parts.items() if v for text in (f'## {k}', *v))]) + '\n')
 
 # %% ../nbs/library/editions.ipynb #8df5fb2d

@@ -185,7 +185,7 @@ def requirements(
     return ''.join(f'{name}=={version_of(f)} --hash=sha256:{sha256(f)}\n' for name,f in wheels.items())
 
 # %% ../nbs/library/kit.ipynb #a2e340d2
-student_extras = 'lab', 'parquet', 'inputs', 'transformers'   # what the lessons import
+student_extras = 'lab', 'parquet', 'inputs', 'transformers', 'scale'   # what the lessons need
 
 def files_below(
     folder, # any

@@ -15,7 +15,8 @@ from importlib.util import find_spec
 from pathlib import Path
 import numpy as np, pandas as pd
 from .core import CourseError
-from .tables import clean_name, json_rows, kind_of, lines_of, no_halves, parquet_column, plain_texts, read_table
+from .tables import (clean_name, json_rows, kind_of, lines_of, no_halves, parquet_column, plain_texts, read_table,
+                                  separated_column)
 
 # %% ../nbs/library/readers.ipynb #2cc113e6
 @lru_cache(1)
@@ -314,7 +315,7 @@ def beside(
 
 # %% ../nbs/library/readers.ipynb #ea2d5f00
 def iter_texts(
-    path, # a corpus: JSONL, Parquet or plain text, or a folder; CSV and TSV are read whole
+    path, # a corpus: a file of any kind, or a folder; a CSV or TSV is read whole only to tell how its quotation marks are meant
     text_col:str='text' # the column or key of the texts
 ): # an iterator of strings, empty ones left out
     "The texts of a corpus one at a time"
@@ -324,13 +325,12 @@ def iter_texts(
     if kind is None: texts = map(read_text, _files(path)[0])
     elif kind == 'txt': texts = plain_texts(path)
     elif kind == 'jsonl': texts = (_value(r, text_col, f"{path}, line {i}") for i,r in json_rows(path))
-    elif kind == 'parquet': texts = (_field(v, str(path), i, text_col) for i,v in enumerate(_column(path, text_col), 1))
-    else: texts = read_texts(path, text_col).text
+    else: texts = (_field(v, str(path), i, text_col) for i,v in enumerate(_column(path, text_col), 1))
     return (t for t in texts if t.strip())
 
 def _column(path, name):
-    "A column of a Parquet file; where there is none, what `read_texts` says of it"
-    values = parquet_column(path, name)
+    "A column of a file, a row at a time; where there is none, what `read_texts` says of the whole"
+    values = (parquet_column if kind_of(path) == 'parquet' else separated_column)(path, name)
     first = next(values, values)
     return read_texts(path, name).text if first is values else chain([first], values)
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['most_code', 'widest', 'most_text', 'most_rows', 'most_columns', 'full', 'own', 'blocks', 'shortened', 'code_of',
-           'table_html', 'tidy_html', 'Slide', 'Deck', 'questions_of', 'slides_of', 'mathml', 'as_html', 'page_parts',
+           'table_html', 'tidy_html', 'Slide', 'Deck', 'asked_by', 'slides_of', 'mathml', 'as_html', 'page_parts',
            'exporter', 'slides_html', 'notebook_at', 'read_notebook', 'save_slides']
 
 # %% ../nbs/library/slides.ipynb #0315cc89
@@ -172,28 +172,30 @@ class Deck:
         self.last.notes.append(text)
 
 # %% ../nbs/library/slides.ipynb #7ed2f8af
-def questions_of(
-    source:str, # the still picture of a guess or a quiz
-) -> list: # of dictionaries with `asks`, `choices` (a list) and `answer`
+def _of_quiz(o):
+    "A question with its choices, in the order of the lesson"
+    said = [li.b for li in o('li') if li.b]
+    choices = [(b.text == 'yes', b.previous_sibling.removesuffix(': '), b.next_sibling.removeprefix(', ')) for b in said]
+    right = next((c for c in choices if c[0]), None)
+    return right and dict(asks=o.find_previous('b').text, choices=choices, answer=f'{right[1]}. {right[2]}')
+
+def _of_guess(o):
+    asks, found, _ = o.summary.text.rpartition(' First guess, then open.')
+    return dict(asks=asks, choices=[], answer=o.p.text) if found else None
+
+def asked_by(
+    source:str, # still pictures of guesses and quizzes, among others
+) -> list: # of dictionaries with `asks`, `choices` (each whether it is right, its text and the reason) and `answer`
     "What is asked, apart from the answer"
     from bs4 import BeautifulSoup
-    found, soup = [], BeautifulSoup(source, 'html.parser')
-    for o in soup('details'):
-        told = [[part.strip(' ,:') for part in re.split(r'(?<=: )(yes|no)(?=, )', li.text, maxsplit=1)] for li in o('li')]
-        if not told:
-            asks, answer = o.summary.text.removesuffix(' First guess, then open.'), o.p.text
-            found.append(dict(asks=asks, choices=[], answer=answer))
-        else:
-            right = next(t for t in told if t[1] == 'yes')
-            found.append(dict(asks=o.find_previous('b').text, choices=[t[0] for t in told], answer=f'{right[0]}. {right[2]}'))
-    return found
+    return [asked for o in BeautifulSoup(source, 'html.parser')('details') if (asked := _of_quiz(o) or _of_guess(o))]
 
 def _ask(deck, asked):
     "A question, its choices, and the answer one key later"
     slide = deck.open(deck.title)
     slide.text = [html.escape(asked['asks'], quote=False)]
     if asked['choices']:
-        deck.show(_markdown('\n'.join(f'{i}. {html.escape(c, quote=False)}' for i,c in enumerate(asked['choices'], 1))), 3)
+        deck.show(_markdown('\n'.join(f'{i}. {html.escape(c, quote=False)}' for i,(_,c,_) in enumerate(asked['choices'], 1))), 3)
     deck.show(_markdown(f"**{html.escape(asked['answer'], quote=False)}**", 'fragment'), 0)
     deck.open()
 
@@ -244,7 +246,7 @@ def _of_code(deck, cell):
     shown = [''.join(o.get('data', {}).get('text/html', '')) for o in outputs]
     if re.search(r'^(Help|progress)\(', source, re.M) or not any(shown) and re.search(r'^(Guess|Quiz)\(', source, re.M): return deck.open()
     if 'perf_counter()-began' in source and not any(shown): return   # how long the lesson took
-    if asked := [q for o in shown if re.search(r'\b(Guess|Quiz)\(', source) for q in questions_of(o)]:
+    if asked := [q for o in shown if re.search(r'\b(Guess|Quiz)\(', source) for q in asked_by(o)]:
         for q in asked: _ask(deck, q)
     elif 'raise NotImplementedError' in source:
         if not (deck.last.text or deck.last.shown): deck.last.title = deck.task or deck.last.title   # another part of the exercise
