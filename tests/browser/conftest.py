@@ -101,10 +101,12 @@ class Lesson(Page):
     def until(self, name, item, condition):
         "Choose from a menu until the numbers of the cells show that it was heard; a notebook that is still being opened may not hear it"
         for tries in (2, 1, 0):
-            self.menu(name, item)
-            try: return self.page.wait_for_function(f"() => (all => all.length && {condition})([...document.querySelectorAll('{prompts}')].map(o => o.textContent.trim()))", timeout=20_000)
+            try:
+                self.menu(name, item)
+                return self.page.wait_for_function(f"() => (all => all.length && {condition})([...document.querySelectorAll('{prompts}')].map(o => o.textContent.trim()))", timeout=20_000)
             except Unfinished:
                 if not tries: raise
+                self.page.keyboard.press('Escape')   # a menu or a dialog that came in between
 
     def start(self):
         "Run every cell, from the top"
