@@ -81,7 +81,6 @@ def _filled(frame):
     def there(o): return bool(o.strip()) if isinstance(o, str) else not (pd.api.types.is_scalar(o) and pd.isna(o))
     return np.array([any(map(there, row)) for row in frame.itertuples(index=False)], dtype=bool)
 
-
 # %% ../nbs/library/labelling.ipynb #ef4f667f
 def _array(column):
     "Without pandas' own kinds of text and of nothing"

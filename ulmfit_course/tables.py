@@ -119,15 +119,21 @@ def _meant(rows, lines, separator):
     if raw[0] == separator.join(map(quoted, rows[0][1])): return True
     return all('"' not in r or r in ('""', separator.join(map(field, row))) for r,(_,row) in zip(raw, rows))
 
+def _several(row): return any('\n' in f for f in row)
+
+def _as_rows(row, separator):
+    "The lines of a row, each cut as if it were a row itself"
+    return [line.rstrip('\r').split(separator) for line in separator.join(row).split('\n')]
+
 def _swallowed(rows, separator, text_cols):
     "What is wrong where a row has swallowed others, if one has"
     header = [clean_name(c) for c in rows[0][1]]
-    long = [(line, row) for line,row in rows[1:] if any('\n' in f for f in row)]
+    long = [(line, row) for line,row in rows[1:] if _several(row)]
     lines = {line for line,_ in long}
     for j in (j for j,c in enumerate(header) if long and c not in text_cols):
         seen = {row[j] for line,row in rows[1:] if line not in lines}
         for line,row in long:
-            parts = [part.rstrip('\r').split(separator) for part in separator.join(row).split('\n')]
+            parts = _as_rows(row, separator)
             if all(len(p) == len(header) and p[j] and (p[j] in seen or p[j] == row[j]) for p in parts):
                 return f"line {line}: a quotation mark is opened and only closed {len(parts)-1} rows below; double those inside of texts"
 
@@ -185,14 +191,11 @@ def _one_by_one(path, column):
     rows = csv.reader(chain(first, lines), delimiter=separator, strict=True, skipinitialspace=blanks)
     return separator, (row for row in rows if row)
 
-def _several(row): return any('\n' in f for f in row)
-
 def _place_of(path, column):
     "Which field of a row is the column; `None` where it takes the whole file to tell"
     separator, rows = _one_by_one(path, column)
     if separator == '\t' and any('"' in l for _,l in lines_of(path)): return
-    fields = lambda row: [l.rstrip('\r').split(separator) for l in separator.join(row).split('\n')]
-    alike = lambda row: len(row) > 1 and _several(row) and all(len(f) == len(row) for f in fields(row))
+    alike = lambda row: len(row) > 1 and _several(row) and all(len(o) == len(row) for o in _as_rows(row, separator))
     try:
         header, doubtful = next(rows, []), []
         for row in rows:
@@ -200,7 +203,7 @@ def _place_of(path, column):
             if alike(row): doubtful.append(row)
     except csv.Error: return
     if doubtful:
-        asked = {f for row in doubtful for line in fields(row) for f in line}
+        asked = {f for row in doubtful for o in _as_rows(row, separator) for f in o}
         others = (row for row in _one_by_one(path, column)[1] if not _several(row))
         seen = {(j, f): row for row in others for j,f in enumerate(row) if f in asked}
         if _swallowed([*enumerate((header, *doubtful, *seen.values()))], separator, [column]): return
