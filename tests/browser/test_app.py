@@ -78,12 +78,14 @@ def test_on_a_phone_nothing_lies_beside_the_screen(pages, name):
 @pytest.mark.parametrize('name', ['', *playgrounds])
 def test_dark_where_the_system_is(pages, name):
     page = pages[name].page
+    body = page.locator('body')
     page.emulate_media(color_scheme='dark')
-    assert not page.locator('body').evaluate(is_light)
-    expect(page.locator('body')).to_have_attribute('data-jp-theme-light', 'false')
+    expect(body).to_have_attribute('data-jp-theme-light', 'false')   # the page hears of it, and then it is dark
+    assert not body.evaluate(is_light)
     pages[name].picture(f'app-{name or "front"}-dark')
     page.get_by_role('button', name='Light').click()   # and as the visitor says
-    assert page.locator('body').evaluate(is_light)
+    expect(body).to_have_attribute('data-jp-theme-light', 'true')
+    assert body.evaluate(is_light)
     page.emulate_media(color_scheme='light')
 
 def test_a_text_becomes_tokens(pages):
